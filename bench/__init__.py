@@ -1,0 +1,1 @@
+"""Benchmarks: twinhull beside its peers, all in one run, as ratios (``make bench``)."""

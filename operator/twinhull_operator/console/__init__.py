@@ -1,0 +1,1 @@
+"""The web console: what the operator knows, live, and orders by one click."""

@@ -1,0 +1,1 @@
+"""What ends a node for certain: its own watchdog, and the peer's baseboard management controller (docs/fencing.md)."""

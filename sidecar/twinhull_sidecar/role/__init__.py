@@ -1,0 +1,1 @@
+"""The role decision: one pure function of what a node knows; see :func:`twinhull_sidecar.role.decide.decide`."""

@@ -1,0 +1,3 @@
+module twinhull.dev/tests/cluster/pause
+
+go 1.24.0

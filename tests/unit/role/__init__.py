@@ -1,0 +1,1 @@
+"""The role decision, one concern per file; sentences are part of the contract."""
