@@ -75,6 +75,8 @@ class Heartbeat:
             max(_LEAST_FRESHNESS, config.detection_timeout),
         )
         self._message: dict[str, Any] | None = None
+        #: The timer has come in time since the message was last said to be true.
+        self._true_at = _now()
         self._sockets: dict[str, socket.socket] = {}
         self._errors: dict[str, str] = {}
         self._answered_at: dict[str, float] = {}
@@ -109,9 +111,12 @@ class Heartbeat:
     def publish(self, message: Mapping[str, Any]) -> None:
         """What is sent from now on (JSON-serialisable); at once when it differs from what was sent before.
 
-        Raises ValueError when it is too long for a datagram.
+        A process that was frozen for half the detection timeout sends nothing before it has published again:
+        its leases have run out meanwhile, so what it said before may be false. Raises ValueError when it is too
+        long for a datagram.
         """
         changed = dict(message)
+        self._true_at = _now()
         if changed == self._message:
             return
         length = len(json.dumps(changed))
@@ -187,8 +192,13 @@ class Heartbeat:
         return opened
 
     def _tick(self) -> None:
+        if not self._stale():
+            self._true_at = _now()
         self._send_all()
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
+
+    def _stale(self) -> bool:
+        return _now() - self._true_at >= self._config.detection_timeout / 2
 
     def _send_all(self) -> None:
         for link in self._config.links:
@@ -196,7 +206,7 @@ class Heartbeat:
 
     def _send(self, link: Link, echo: Echo | None = None) -> None:
         opened = self._sockets.get(link.name)
-        if opened is None or self._message is None:
+        if opened is None or self._message is None or self._stale():
             return
         wire = self._sealer.seal(self._session.outgoing(link.name, self._message, _now(), echo))
         try:
