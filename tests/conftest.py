@@ -13,6 +13,15 @@ import pytest
 from tests.figures import FIGURES
 
 UNIT = Path(__file__).parent / "unit"
+#: Where real processes, kernels and clusters share the machine with the tests.
+REAL = tuple(Path(__file__).parent / name for name in ("lab", "e2e"))
+#: What a test there says when something was not true *in time*. Only such a failure is tried a second time, and is
+#: listed as RERUN; what was lost, unequal, refused or answered wrongly fails at once.
+TOO_LATE = (
+    r"not within|within \d+ s|still not|do not end",
+    r"^(TimeoutError|TimeoutExpired|Failed: Timeout)",
+    r"assert \(*-?\d+\.\d+ ([-<>]|<=|>=) ",
+)
 UNIT_LIMIT = 60.0
 #: Seconds that a test has beyond its limit to fail and to tear its fixtures down. pytest-timeout's signal is sent only
 #: once, and reaches neither a call that blocks outside Python nor a callback of asyncio's.
@@ -41,8 +50,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests neither sleep nor wait for a machine: a minute is long."""
+    """Unit tests neither sleep nor wait for a machine: a minute is long. What is too late once has a second try."""
     for item in items:
+        if any(item.path.is_relative_to(folder) for folder in REAL):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=list(TOO_LATE)))
         if item.path.is_relative_to(UNIT) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(UNIT_LIMIT))
 
@@ -53,6 +64,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     limit = _limit(item)
     if not limit:
         return (yield)
+    if item.get_closest_marker("flaky") is not None:
+        limit *= 2
     watchdog = threading.Timer(limit + PATIENCE, _end, [item, limit])
     watchdog.daemon = True
     watchdog.start()
