@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -38,13 +39,19 @@ http {{
     uwsgi_temp_path {directory}/{node}-uwsgi;
     scgi_temp_path {directory}/{node}-scgi;
     server {{
-        listen [::]:{port} ipv6only=off backlog=4096;
+        listen [::]:{port} ipv6only=off backlog=4096{tls};
         location = /small {{ return 200 "{node}\\n"; }}
         location = /big {{ root {directory}; }}
     }}
 }}
 user root;
 """
+
+# TLS as nginx and OpenSSL have it by default, with a key that is still the most usual kind.
+_TLS = " ssl;\n        ssl_certificate {directory}/certificate.pem;\n        ssl_certificate_key {directory}/key.pem"
+_CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=farm -keyout key.pem -out certificate.pem"
+)
 
 # Without the checks and the logs that it has in earnest; both servers by turns.
 _HAPROXY = """
@@ -98,14 +105,16 @@ class Answered:
 class NginxFarm(Farm):
     """A farm whose application is nginx, one process in the pod of each node."""
 
-    def __init__(self, lab: FarmLab, directory: Path, **options: Any) -> None:
+    def __init__(self, lab: FarmLab, directory: Path, *, tls: bool, **options: Any) -> None:
         super().__init__(lab, **options)
         self._directory = directory
+        self._tls = _TLS.format(directory=directory) if tls else ""
 
     def serve(self, node: str) -> None:
         """Start nginx in the node's pod and wait until it listens. Raises RuntimeError when it ends."""
         config = self._directory / f"{node}.conf"
-        config.write_text(_NGINX.format(directory=self._directory, node=node, port=TARGET_PORT))
+        words = {"directory": self._directory, "node": node, "port": TARGET_PORT, "tls": self._tls}
+        config.write_text(_NGINX.format(**words))
         pod = self.pods[node].name
         process = self.lab.spawn(pod, ["nginx", "-c", str(config), "-p", str(self._directory)])
         self.servers[node] = process
@@ -119,8 +128,10 @@ class NginxFarm(Farm):
 class Site:
     """A farm of nginx, the same nginx reached on its node's address, and HAProxy on node ``a`` before both."""
 
-    def __init__(self, affinity: str = "ClientIP") -> None:
+    def __init__(self, affinity: str = "ClientIP", *, tls: bool = False) -> None:
         self._affinity = affinity
+        self._tls = tls
+        self.scheme = "https" if tls else "http"
         self._stack = ExitStack()
 
     def __enter__(self) -> Site:
@@ -128,11 +139,13 @@ class Site:
             directory = Path(tempfile.mkdtemp(prefix="twinhull-bench-"))
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             (directory / "big").write_bytes(b"x" * BIG_BYTES)
+            if self._tls:
+                subprocess.run(_CERTIFICATE.split(), cwd=directory, check=True, capture_output=True)
             self._script = directory / "summary.lua"
             self._script.write_text(_SUMMARY)
             self.lab = lab = stack.enter_context(FarmLab())
             # Leases of 2.5 s: what is measured is the way of packets, not whether a busy machine ends a lease.
-            self.farm = farm = NginxFarm(lab, directory, affinity=self._affinity, timeout=5.0)
+            self.farm = farm = NginxFarm(lab, directory, tls=self._tls, affinity=self._affinity, timeout=5.0)
             farm.up()
             for node in NODES:
                 words = {"node": lab.address(node), "pod": farm.pods[node].address4}
@@ -158,6 +171,13 @@ class Site:
     def come_from(self, source: str) -> None:
         """Let the client's connections to everything on the LAN come from this address."""
         self.lab.run(CLIENT, "ip", "route", "replace", "10.77.0.0/24", "dev", "lan0", "src", source)
+
+    def limit_links(self, rate: str) -> None:
+        """Let no node send or receive more than this on the LAN (tc-tbf(8))."""
+        limit = ["root", "tbf", "rate", rate, "burst", "256k", "latency", "50ms"]
+        for node in NODES:
+            self.lab.run(node, "tc", "qdisc", "add", "dev", "lan0", *limit)
+            self.lab.run("switch", "tc", "qdisc", "add", "dev", f"lan-{node}", *limit)
 
     def ask(self, url: str, file: str, seconds: int, *, keep: bool) -> Answered:
         """Run wrk. ``keep``: requests share connections; else each has its own. Raises RuntimeError at any error.
@@ -199,15 +219,21 @@ class Site:
             subprocess.run(self.lab.command(where, ["conntrack", "-F"]), capture_output=True, check=False)
 
     def _who(self, source: str) -> str:
-        with self.lab.inside(CLIENT), socket.socket() as opened:
-            opened.settimeout(5)
-            opened.bind((source, 0))
-            opened.connect((self.farm.address, PORT))
+        with self.lab.inside(CLIENT):
+            plain = socket.create_connection((self.farm.address, PORT), 5, (source, 0))
+        with _trusting().wrap_socket(plain) if self._tls else plain as opened:
             opened.sendall(b"GET /small HTTP/1.0\r\n\r\n")
             got = b""
             while more := opened.recv(4096):
                 got += more
         return got.split()[-1].decode()
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _of_children() -> float:
