@@ -14,7 +14,7 @@ from twinhull_sidecar.farm.plan import Plan, Uplink
 from twinhull_sidecar.farm.ruleset import chain_of, render, render_removal
 from twinhull_sidecar.farm.ways import ALL, BOTH, CLOSED, DRAIN, LAST, PASS, SOLO, WAYS, Way
 
-FROM_PEER = f'iifname . ether saddr {{ "eth0" . {MAC_B} }}'
+FROM_PEER = f'iifname "eth0" ether saddr {MAC_B}'
 
 
 def chains(script: str) -> dict[str, list[str]]:
