@@ -126,6 +126,36 @@ def test_an_expired_lease_holds_operations_back(pair: EnginePair) -> None:
     assert (pair.b.backing / "file").read_bytes() == b"after."
 
 
+def test_acknowledgements_that_come_after_the_end_of_the_lease_complete_nothing(tmp_path: Path) -> None:
+    """Both nodes hold the write, and still the old primary does not say so (R1)."""
+    with engine_pair(tmp_path, peer_timeout_ms=60_000) as pair:
+        pair.serve()
+        pair.in_sync()
+        pair.a.call("lease", 0)
+        pair.a.call("fence")
+        pair.a.call("lease", 2.0)
+        pair.relays["b"].stalled = True
+        written = threading.Event()
+
+        def write() -> None:
+            (pair.a.mount / "file").write_bytes(b"late")
+            written.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_for("the write under way", lambda: pair.a.status()["oldest_wait_ms"] > 0)
+        pair.a.call("lease", 0)
+        last = pair.a.status()["lease_ns"]
+        wait_for("the end of the lease", lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) > last)
+        pair.relays["b"].stalled = False
+        wait_for("the acknowledgement", lambda: pair.a.status()["acked"] == pair.a.status()["seq"] > 0)
+        assert not written.wait(1.0)
+        pair.a.call("lease", 5.0)
+        assert written.wait(30)
+        writer.join()
+        assert (pair.b.backing / "file").read_bytes() == b"late"
+
+
 def test_aborting_fails_what_waits(pair: EnginePair) -> None:
     pair.relays["b"].open = False
     pair.relays["b"].cut()

@@ -47,6 +47,9 @@ KINDS = {
 #: Detection timeouts, as shares of T.
 TIMEOUTS = (1.0, 0.6, 0.4)
 
+#: The ``detail`` of a dark witness that is the first vote, for one node.
+ONE_VOTE = 2
+
 #: Share of the histories that begin with a known-hard sequence.
 TEMPLATES = 0.4
 
@@ -141,14 +144,21 @@ def _cut_off_with_witnesses(rng: random.Random, at: float) -> list[Fault]:
 
 
 def _twice_cut_off(rng: random.Random, at: float) -> list[Fault]:
-    """Cut off twice: what was asked of the witness the first time is slow, and arrives the second time."""
+    """Cut off twice: what was asked of the witness the first time is slow, and arrives the second time.
+
+    In half of them the witness soon answers one of the nodes no more, so that this one cannot learn of it.
+    """
     first = rng.uniform(0.6, 1.6) * T
     again = at + first + rng.uniform(0.05, 0.8) * T
-    return [
+    faults = [
         Fault(at, "witness-slow", 0, 6 * T, rng.randrange(1000)),
         Fault(at, "cut-all", 0, first, 1),
         Fault(again, "cut-all", 0, rng.uniform(2.0, 4.0) * T, 1),
     ]
+    if rng.random() < 0.5:
+        deaf = again + rng.uniform(0.5, 1.0) * T
+        faults.append(Fault(deaf, "witness-dark", rng.randrange(2), 3 * T, ONE_VOTE))
+    return faults
 
 
 _SEQUENCES = (

@@ -237,7 +237,7 @@ class History:
         other = peer.engine
         able = peer.alive and other.mode == "primary" and other.leased() and not peer.frozen
         # A late answer of the peer from before its promotion may still arrive: then it holds the write.
-        rival = able and (peer.disk.record.alone or other.free) and op not in peer.disk.data
+        rival = able and (peer.disk.record.alone or other.free)
         if rival and not excused:
             raise ViolationError(
                 f"R1: {node.settings.node} acknowledged {op} while {peer.settings.node} may acknowledge too"

@@ -14,10 +14,10 @@ from tests.simulation.engine import Engine
 from tests.simulation.explore import explore
 from tests.simulation.history import History
 from tests.simulation.witnesses import Witnesses
-from twinhull_sidecar.role import conflict, memory, permission, primary, promotion, startup
+from twinhull_sidecar.role import conflict, doubt, memory, permission, primary, promotion, startup
 from twinhull_sidecar.role.course import Course
 from twinhull_sidecar.role.facts import Facts
-from twinhull_sidecar.role.model import Observation, PeerMessage, Persisted, State
+from twinhull_sidecar.role.model import Observation, PeerMessage, Persisted, RenewLease, State
 from twinhull_sidecar.witness.ballot import Ballot, Goal, Read, Register, Write
 
 #: Changes to each drawn plan: without what hides the rules that come before it.
@@ -64,6 +64,10 @@ def _any_stream(facts: Facts) -> str | None:
 
 def _same_generation(engine: Engine) -> None:
     engine.bumped = True
+
+
+def _whole_lease(facts: Facts) -> tuple[State, RenewLease]:
+    return facts.state, RenewLease(facts.now + facts.settings.lease)
 
 
 def _own_leases(facts: Facts) -> float:
@@ -195,6 +199,9 @@ MUTANTS = (
         "the lost peer is fenced first", permission, "_by_fencing", lambda facts: permission.GRANTED, _FENCED
     ),
     Mutant("a fence counts only if it succeeded", Facts, "peer_is_fenced", property(_fence_tried), _FENCED),
+    Mutant(
+        "writes wait while the peer may have taken over unheard (R1)", doubt, "renewal", _whole_lease, _VOTE
+    ),
     Mutant("a vote is not one's own while it is given back", Ballot, "want", _keep_while_returning, _VOTE),
     Mutant("a vote is changed by compare-and-swap only", Witnesses, "write", _blind_write, _VOTE),
     Mutant("a vote that is the peer's is not taken", Ballot, "next", _take_always, _VOTE),

@@ -294,7 +294,7 @@ class Node:
         """Fast ones at once; a slow one acts at some moment of its duration, and ends later."""
         now = self.world.now
         if isinstance(effect, m.RenewLease):
-            self._renew(effect.until)
+            self._renew(effect.until, effect.acknowledging_until)
         elif isinstance(effect, m.Fence):
             self.engine.lease_until = min(self.engine.lease_until, now)
         elif isinstance(effect, m.KillApplication):
@@ -307,10 +307,10 @@ class Node:
         else:
             self._begin(effect)
 
-    def _renew(self, until: float) -> None:
+    def _renew(self, until: float, writes_until: float) -> None:
         now = self.world.now
         self._expire()
-        self.engine.lease_until = max(self.engine.lease_until, until)
+        self.engine.lease_until = max(self.engine.lease_until, writes_until)
         self.app_until = max(self.app_until, until) if self.phase is not m.Phase.HELD else until
         if self.vip_until > now:
             self.vip_until = max(self.vip_until, until)

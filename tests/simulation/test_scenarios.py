@@ -234,6 +234,35 @@ def test_a_switchover_works_with_two_timeouts(timeouts: tuple[float, float]) -> 
     assert (pair.secondary.state.role, pair.primary.state.role) == (Role.PRIMARY, Role.SECONDARY)
 
 
+def test_acknowledgements_that_come_when_the_peer_may_have_taken_over_complete_nothing() -> None:
+    """The stream heals first, and brings what was on its way in the cut; the judge looks at every acknowledgement (R1).
+
+    With a vote, so that nothing is excused, and a timeout so short that the connection outlives the promotion.
+    """
+    for seed in range(10):
+        pair = Pair(seed=seed, timeouts=(0.6, 0.6), votes=1)
+        old, new = pair.primary, pair.secondary
+
+        def on_the_way(old: Node = old, new: Node = new) -> bool:
+            return any(op in new.disk.data for op in old.engine.waiting)
+
+        pair.run_until(4 * T, on_the_way)
+        assert on_the_way()
+        cut(pair, lan=False)
+        pair.witnesses.darken({(0, old.index)})
+        pair.run_until(2 * T, lambda new=new: new.state.serving)  # type: ignore[misc]
+        assert new.state.serving
+        assert old.engine.connection is not None
+        assert old.engine.waiting
+        pair.network.cut -= {(STREAM, 0), (STREAM, 1)}
+        pair.resume_streams()
+        pair.pass_time(0.3 * T)
+        pair.network.cut.clear()
+        pair.network.lan_up = True
+        pair.pass_time(3 * T)
+        assert (new.state.role, old.state.role) == (Role.PRIMARY, Role.SECONDARY)
+
+
 def test_a_fault_prints_itself() -> None:
     assert str(Fault(1.0, "freeze", 1, 2.0, 7)) == " 0.500T freeze node=b for 1.000T detail=7"
 

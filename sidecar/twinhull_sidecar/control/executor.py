@@ -126,10 +126,10 @@ class Executor:
 
     def _fast(self, effect: Effect) -> None:
         match effect:
-            case RenewLease(until):
-                self.engine.engine.renew_lease(int(until * NANOSECONDS))
-                self.workload.renew(until)
-                self.vip.renew(until)
+            case RenewLease():
+                self.engine.engine.renew_lease(int(effect.acknowledging_until * NANOSECONDS))
+                self.workload.renew(effect.until)
+                self.vip.renew(effect.until)
             case Fence():
                 self.engine.engine.fence()
             case KillApplication():

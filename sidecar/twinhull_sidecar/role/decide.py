@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twinhull_sidecar.role import orders, undo
+from twinhull_sidecar.role import doubt, orders, undo
 from twinhull_sidecar.role.course import Aim, Course, steps
 from twinhull_sidecar.role.facts import Facts
 from twinhull_sidecar.role.follower import follow
@@ -27,7 +27,6 @@ from twinhull_sidecar.role.model import (
     Observation,
     Persist,
     Persisted,
-    RenewLease,
     Role,
     Settings,
     State,
@@ -45,7 +44,7 @@ def begin(settings: Settings, now: float, persisted: Persisted) -> State:
 def decide(state: State, seen: Observation) -> Decision:
     """What to do now, and why."""
     before = state
-    state, answers = orders.take(absorb(state, seen), seen)
+    state, answers = orders.take(doubt.note(absorb(state, seen), seen), seen)
     state = _mounted(state, seen)
     facts = Facts(state, seen)
     course = serve(facts) if state.serving else follow(facts)
@@ -57,6 +56,9 @@ def decide(state: State, seen: Observation) -> Decision:
     reason = f"{stuck}. {reason}" if stuck else reason
     state = state.having(role=role)
     effects = _effects(replace(course, state=state), seen)
+    if _renews(course, state, seen):
+        state, renewal = doubt.renewal(Facts(state, seen))
+        effects = (renewal, *effects)
     if effects and isinstance(effects[-1], StopSecondary):
         state = state.having(kept=Facts(state, seen).basis)
     message = compose(Facts(state, seen), role, reason)
@@ -72,11 +74,13 @@ def _mounted(state: State, seen: Observation) -> State:
     )
 
 
+def _renews(course: Course, state: State, seen: Observation) -> bool:
+    return state.serving and course.aim in (Aim.SERVE, Aim.CLOSE) and seen.engine.mode == "primary"
+
+
 def _effects(course: Course, seen: Observation) -> tuple[Effect, ...]:
     state = course.state
     effects = steps(course, seen)
-    if state.serving and course.aim in (Aim.SERVE, Aim.CLOSE) and seen.engine.mode == "primary":
-        effects = (RenewLease(seen.now + state.settings.lease), *effects)
     slow_is_free = seen.busy is None and all(isinstance(effect, FAST) for effect in effects)
     if state.to_persist is not None and slow_is_free and seen.now >= state.retry_at:
         effects = (*effects, Persist(state.to_persist))

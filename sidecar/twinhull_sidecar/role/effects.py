@@ -18,9 +18,18 @@ class Persisted:
 
 @dataclass(frozen=True)
 class RenewLease:
-    """Fast. Engine, gate and virtual addresses may go on until ``until`` (an absolute time)."""
+    """Fast. Engine, gate and virtual addresses may go on until ``until`` (an absolute time).
+
+    ``writes_until``: an earlier end for the engine, which may acknowledge only until then; None: there is none.
+    """
 
     until: float
+    writes_until: float | None = None
+
+    @property
+    def acknowledging_until(self) -> float:
+        """The end of the engine's lease."""
+        return self.until if self.writes_until is None else self.writes_until
 
 
 @dataclass(frozen=True)

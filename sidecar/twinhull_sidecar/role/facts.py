@@ -32,8 +32,22 @@ class Facts:
 
         After a freeze the receive buffers are full of old datagrams, so the wait begins anew.
         """
-        since = max(self.seen.heard_at or 0.0, self.state.started_at, self.state.woke_at or 0.0)
+        since = max(self._heard_at, self.state.started_at, self.state.woke_at or 0.0)
         return self.now - since
+
+    @property
+    def _heard_at(self) -> float:
+        """When the last sign of life came. While the peer may have taken over (``role/doubt.py``), what comes on the
+        stream is none: it may have been on its way for long."""
+        if self.state.doubted_since is None:
+            return self.seen.heard_at or 0.0
+        return max((link.heard_at for link in self.seen.links if link.heard_at is not None), default=0.0)
+
+    @property
+    def known_to_hear(self) -> float:
+        """The last moment of which this node knows that the peer had heard it, or was there on the stream."""
+        echoed = self.seen.peer.acknowledged_at if self.seen.peer is not None else 0.0
+        return max(echoed, self.seen.engine.heard_at or 0.0, self.state.serving_since)
 
     @cached_property
     def quiet(self) -> float:

@@ -463,6 +463,10 @@ class State:
     #: Woken up after a freeze of ``frozen_for`` seconds, not yet sure that the peer did not take over.
     fenced_at: float | None = None
     frozen_for: float = 0.0
+    #: Serving, and not alone: the end of the last write lease; see ``role/doubt.py``.
+    writes_until: float | None = None
+    #: Serving: since when the peer may have taken over unheard, so that nothing is acknowledged.
+    doubted_since: float | None = None
     #: When this process last woke up from a freeze.
     woke_at: float | None = None
     #: Streams (or hand-over tokens) on which this node must not be promoted any more.

@@ -114,7 +114,9 @@ def _stream(facts: Facts) -> Course:
     first = _chores(facts)
     if engine.mode != "primary":
         return Course(state, Aim.SERVE, "Mounting the volumes", "Mounting", alone=alone)
-    if engine.connected and engine.in_sync and (state.dropping is None or state.dropping != engine.stream):
+    # Whatever comes on the stream of a peer that may have taken over (role/doubt.py) is not its acknowledgement.
+    connected = engine.connected and (alone or state.doubted_since is None)
+    if connected and engine.in_sync and (state.dropping is None or state.dropping != engine.stream):
         state = _tidy(facts, state.having(dropping=None))
         why = f"Serving; {peer} holds every acknowledged write"
         # Going on alone begins with asking for the votes again, so none is needed now, and the peer may need one.
@@ -129,7 +131,7 @@ def _stream(facts: Facts) -> Course:
         # However it came to be alone: the witness shall know who has the newest data, and of which generation.
         asks = permission.request(facts)
         return Course(state, Aim.SERVE, _why_alone(facts), "ServingAlone", first=first, asks=asks)
-    if engine.connected and engine.syncing and state.dropping is None:
+    if connected and engine.syncing and state.dropping is None:
         return Course(
             state, Aim.SERVE, f"Serving; {peer} is being resynchronised", "Resynchronising", first=first
         )

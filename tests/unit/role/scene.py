@@ -65,6 +65,9 @@ class Scene:
         """One call at ``now``; as the control loop does, it is called often enough not to look frozen."""
         if self.state.last_tick is not None and now > self.state.last_tick:
             self.state = self.state.having(last_tick=max(self.state.last_tick, now - 0.1))
+            peer: PeerView | None = fields.get("peer")
+            if self.state.doubted_since is None and peer is not None and now - peer.acknowledged_at < T:
+                self.state = self.state.having(writes_until=None)  # it was renewed in between
         return self.jump(now, **fields)
 
     def jump(self, now: float, **fields: Any) -> Decision:

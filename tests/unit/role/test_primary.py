@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.role.scene import FOLLOWING, PRIMARY, RECORD, SERVING, START, Scene, heard
+from tests.unit.role.scene import FOLLOWING, PRIMARY, RECORD, SERVING, START, Scene, T, heard
 from twinhull_sidecar.role.model import (
     AbortPrimary,
     EngineView,
@@ -73,7 +73,7 @@ def test_a_given_away_address_is_not_taken_back_blindly_from_a_silent_peer() -> 
     scene = Scene().serving()
     given = {**PRIMARY, "engine": DOWN, "vip_held": False, "workload": WorkloadView(Phase.HELD, 1)}
     early = scene.see(NOW + 2.0, **given, **heard(NOW, FOLLOWING))
-    assert early.effects == (RenewLease(NOW + 3.5),)
+    assert early.effects == (RenewLease(NOW + 3.5, writes_until=NOW - 0.2 + T),)
     assert early.reason == "Writes wait: b has been silent for 2.0 s and may have taken the virtual address"
     assert ProbeVip() in scene.see(NOW + 3.7, **given, **heard(NOW, FOLLOWING)).effects
     taken = ProbeView(NOW + 3.7, NOW + 4.2, taken=("192.0.2.1",))
