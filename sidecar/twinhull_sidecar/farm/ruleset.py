@@ -128,7 +128,7 @@ def _inet(plan: Plan) -> Iterator[str]:
         for way in WAYS:
             yield from _tcp(plan, version, way)
             yield from _udp(plan, version, way)
-        yield from _ingress(version, family)
+        yield from _ingress(plan, version, family)
     if plan.capable:
         yield from _set(ANNOUNCED, "type ether_type")
         for uplink in plan.uplinks:
@@ -240,11 +240,14 @@ def _udp(plan: Plan, version: int, way: Way) -> Iterator[str]:
     yield from _chain(chain_of(way, version, 17), rules)
 
 
-def _ingress(version: int, family: str) -> Iterator[str]:
+def _ingress(plan: Plan, version: int, family: str) -> Iterator[str]:
+    addresses = plan.addresses(version)
+    # All that the node receives passes here: most farms have one address of a family, and need no look into a set.
+    ours = addresses[0] if len(addresses) == 1 else f"@vips{version}"
     icmp = "icmp" if version == 4 else "icmpv6"
     first = "ip frag-off & 0x1fff != 0" if version == 4 else "exthdr frag exists"
     rules = [
-        f"{family} daddr != @vips{version} accept",
+        f"{family} daddr != {ours} accept",
         f"{first} {'goto' if version == 4 else 'jump'} fragment{version}",
         f"meta l4proto {icmp} accept",
         f"{family} daddr . meta l4proto . th dport vmap @{WAY_MAPS[version]}",
