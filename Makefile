@@ -20,12 +20,13 @@ TESTS ?=
 HISTORIES ?= 2000
 MUTANT_HISTORIES ?= 6000
 SOAK_HISTORIES ?= 100000
+CAMPAIGN_CUTS ?= 500
 SEED ?= 1
 ARGS ?=
 
 # What the tests, the demo and the test cluster call beside the toolchains (Python 3.11, Rust, Go).
 APT_PACKAGES := podman netavark aardvark-dns runc debootstrap nftables iptables conntrack fuse3 iproute2 iputils-ping \
-	util-linux e2fsprogs procps kmod fio stress-ng postgresql python3-venv chromium chromium-driver
+	util-linux e2fsprogs xfsprogs procps kmod fio stress-ng postgresql python3-venv chromium chromium-driver
 APT_BENCH_PACKAGES := glusterfs-server glusterfs-client nginx-light wrk haproxy keepalived libnftables1
 
 # Sources whose change makes a step necessary again.
@@ -86,8 +87,9 @@ mutants: setup ## Remove one rule of the role decision at a time; the simulation
 	$(PYTHON) -m tests.simulation --mutants --histories $(MUTANT_HISTORIES) --seed $(SEED) $(ARGS)
 
 .PHONY: soak
-soak: setup ## 100,000 simulated histories, then power cuts in the lab until interrupted; ARGS=--help for its options
+soak: setup ## 100,000 simulated histories, 500 power cuts under applications, then cuts of whole nodes until interrupted; ARGS=--help
 	$(PYTHON) -m tests.simulation --histories $(SOAK_HISTORIES) --seed $(SEED)
+	$(PYTHON) -m tests.lab.campaign --cuts $(CAMPAIGN_CUTS) --seed $(SEED)
 	$(PYTHON) -m tests.lab.soak $(ARGS)
 
 .PHONY: bench

@@ -23,6 +23,9 @@ MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"),
     "xfs": ("mkfs.xfs", "-q", "-K"),
 }
+#: Another mount namespace that was made meanwhile may hold on to the mount of before the cut. Nothing is written through
+#: that any more, but xfs would refuse a second one with the same UUID.
+OPTIONS = {"ext4": "defaults", "xfs": "nouuid"}
 #: Smallest size in MiB (mkfs.xfs refuses less).
 SMALLEST = {"ext4": 64, "xfs": 300}
 
@@ -70,7 +73,15 @@ class Disk:
     def mount(self) -> None:
         """Mount; after a cut this replays the journal."""
         self._device = run("losetup", "--find", "--show", str(self.image)).strip()
-        run("mount", "-t", self.file_system, self._device, str(self.mountpoint))
+        run(
+            "mount",
+            "-t",
+            self.file_system,
+            "-o",
+            OPTIONS[self.file_system],
+            self._device,
+            str(self.mountpoint),
+        )
 
     def cut(self) -> None:
         """Lose power: nothing more reaches the disk."""

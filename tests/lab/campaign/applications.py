@@ -350,7 +350,7 @@ class Raw:
             judge_survivor(self._base, self._first, last, now, every=survival.every)
         else:
             judge_restarted(self._base, self._first, last, now)
-        # One that nobody waited for may have been carried out: it is part of what there is now, and its number is spent.
+        # One that nobody waited for may have been carried out: part of what there is now, and its number is spent.
         self._base, self._first = now, last + 2
         self.ledger.acknowledged[0] = last + 1
 

@@ -1,4 +1,4 @@
-"""What the applications' processes have in common: acknowledgements on standard output, the end by that of the input."""
+"""What the applications' processes have in common: they say what was acknowledged, and end when their input does."""
 
 from __future__ import annotations
 

@@ -45,13 +45,17 @@ class Outcome:
 class Course:
     """A pair under way."""
 
-    def __init__(self, case: Case, directory: Path, application: Application, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, case: Case, directory: Path, application: Application, say: Callable[[str], None]
+    ) -> None:
         self.case = case
         self.outcome = Outcome()
         self._say = say
         self._application = application
         self._chosen = random.Random(f"{case.seed}:{case.number}:course")
-        disks = [Disk(directory / f"{name}.img", directory / name, DISK_MIB, case.file_system) for name in "ab"]
+        disks = [
+            Disk(directory / f"{name}.img", directory / name, DISK_MIB, case.file_system) for name in "ab"
+        ]
         for disk in disks:
             disk.mount()
         self._pair = EnginePair(

@@ -37,5 +37,7 @@ class Ledger:
                 raise AssertionError(
                     f"LOST: client {client}: operations up to {last} were acknowledged, only {there} are there"
                 )
-            assert there <= last + 1, f"client {client}: operation {there} is there, {last + 1} was the last begun"
+            assert there <= last + 1, (
+                f"client {client}: operation {there} is there, {last + 1} was the last begun"
+            )
             self.acknowledged[client] = there

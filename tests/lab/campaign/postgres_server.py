@@ -57,9 +57,7 @@ def make_template(directory: Path) -> None:
 
 
 def _run(argv: list[str], text: str = "") -> None:
-    done = subprocess.run(
-        argv, input=text, capture_output=True, text=True, check=False, timeout=120, cwd="/"
-    )
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=120, cwd="/")
     if done.returncode != 0 or "ERROR" in done.stderr:
         raise RuntimeError(f"{argv}: {done.stderr}")
 

@@ -96,7 +96,9 @@ def judge_restarted(base: Tree, first: int, acknowledged: int, found: Tree) -> N
                 possible.append(tree.get(name))
         content = found.get(name)
         if not any(_holds(content, least) for least in possible):
-            raise AssertionError(f"LOST: {name} is {_brief(content)}, it was flushed as {_brief(possible[0])}")
+            raise AssertionError(
+                f"LOST: {name} is {_brief(content)}, it was flushed as {_brief(possible[0])}"
+            )
 
 
 def _holds(content: bytes | None, least: bytes | None) -> bool:
