@@ -23,8 +23,8 @@ MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"),
     "xfs": ("mkfs.xfs", "-q", "-K"),
 }
-#: Another mount namespace that was made meanwhile may hold on to the mount of before the cut. Nothing is written through
-#: that any more, but xfs would refuse a second one with the same UUID.
+#: Another mount namespace that was made meanwhile may hold on to the mount of before the cut. Nothing is written
+#: through that any more, but xfs would refuse a second one with the same UUID.
 OPTIONS = {"ext4": "defaults", "xfs": "nouuid"}
 #: Smallest size in MiB (mkfs.xfs refuses less).
 SMALLEST = {"ext4": 64, "xfs": 300}
