@@ -42,6 +42,7 @@ KINDS = {
     "contradict": 1,
     "witness-dark": 3,
     "witness-slow": 1,
+    "vote-late": 1,
 }
 
 #: Detection timeouts, as shares of T.
@@ -144,21 +145,31 @@ def _cut_off_with_witnesses(rng: random.Random, at: float) -> list[Fault]:
 
 
 def _twice_cut_off(rng: random.Random, at: float) -> list[Fault]:
-    """Cut off twice: what was asked of the witness the first time is slow, and arrives the second time.
-
-    In half of them the witness soon answers one of the nodes no more, so that this one cannot learn of it.
-    """
+    """Cut off twice: what was asked of the witness the first time is slow, and arrives the second time."""
     first = rng.uniform(0.6, 1.6) * T
     again = at + first + rng.uniform(0.05, 0.8) * T
-    faults = [
+    return [
         Fault(at, "witness-slow", 0, 6 * T, rng.randrange(1000)),
         Fault(at, "cut-all", 0, first, 1),
         Fault(again, "cut-all", 0, rng.uniform(2.0, 4.0) * T, 1),
     ]
-    if rng.random() < 0.5:
-        deaf = again + rng.uniform(0.5, 1.0) * T
-        faults.append(Fault(deaf, "witness-dark", rng.randrange(2), 3 * T, ONE_VOTE))
-    return faults
+
+
+def _given_back_late(rng: random.Random, at: float) -> list[Fault]:
+    """A node gives its vote back between two cuts; it is free only in the second one, when the node has it again.
+
+    Soon after, the witness answers it no more, so that it cannot learn of it.
+    """
+    node = rng.randrange(2)
+    healed = at + rng.uniform(0.4, 0.85) * T
+    again = healed + rng.uniform(0.02, 0.3) * T
+    late = rng.uniform(0.45, 0.9) * T
+    return [
+        Fault(at, "cut-all", 0, healed - at, 1),
+        Fault(healed, "vote-late", node, late),
+        Fault(again, "cut-all", 0, rng.uniform(2.0, 4.0) * T, 1),
+        Fault(healed + late + rng.uniform(0.0, 0.2) * T, "witness-dark", node, 3 * T, ONE_VOTE),
+    ]
 
 
 _SEQUENCES = (
@@ -168,6 +179,7 @@ _SEQUENCES = (
     _apart_then_staggered,
     _cut_off_with_witnesses,
     _twice_cut_off,
+    _given_back_late,
 )
 
 
@@ -187,6 +199,7 @@ def mend(history: History) -> None:
     network.lan_up, network.loss, network.duplicates, network.delay = True, 0.0, 0.0, 0.02 * T
     history.witnesses.lighten(set(history.witnesses.dark))
     history.witnesses.slow = 0.0
+    history.witnesses.late.clear()
     for node in history.nodes:
         node.slow, node.crash_after = 0.02 * T, None
         node.thaw()
@@ -392,6 +405,11 @@ def _witness_slow(history: History, node: Node, fault: Fault) -> None:
         witnesses.slow = 0.0
 
     history.world.after(fault.duration, heal)
+
+
+def _vote_late(history: History, node: Node, fault: Fault) -> None:
+    """The node's next change of a vote is on its way for so long."""
+    history.witnesses.late[node.index] = fault.duration
 
 
 def _force_primary(history: History, node: Node, fault: Fault) -> None:

@@ -125,6 +125,8 @@ _FENCED = {**_PLAIN, "fencing": True}
 #: The primary's timeout is longer than the secondary's, and the other way round.
 _LONGER = {**_PLAIN, "timeouts": (1.0, 0.4), "preferred": "a"}
 _SHORTER = {**_PLAIN, "timeouts": (0.4, 1.0), "preferred": "a"}
+#: So short that both nodes have asked and decided before a request of the time before is given up.
+_SOON = {**_VOTE, "timeouts": (0.4, 0.4)}
 _by_votes = permission._by_votes
 _want, _next, _read = Ballot.want, Ballot.next, Ballot.read
 _swap = Witnesses.write
@@ -205,7 +207,7 @@ MUTANTS = (
     Mutant("a vote is not one's own while it is given back", Ballot, "want", _keep_while_returning, _VOTE),
     Mutant("a vote is changed by compare-and-swap only", Witnesses, "write", _blind_write, _VOTE),
     Mutant("a vote that is the peer's is not taken", Ballot, "next", _take_always, _VOTE),
-    Mutant("taking a vote writes, even one's own", Ballot, "read", _own_by_reading, _VOTE),
+    Mutant("taking a vote writes, even one's own", Ballot, "read", _own_by_reading, _SOON),
     Mutant("votes go back when the peer is there", permission, "give_back", lambda facts: (), _VOTE),
     Mutant(
         "while the configurations disagree, both take the same node for preferred",

@@ -31,6 +31,8 @@ class Witnesses:
         #: (kind, index of the node) that gets no answer now; kind is the number of a vote, "test" or "bmc".
         self.dark: set[tuple[object, int]] = set()
         self.slow = 0.0
+        #: By index of a node: how long its next change takes to arrive.
+        self.late: dict[int, float] = {}
         #: By index of a node: since when the gateway answers it no more.
         self.dark_since: dict[int, float] = {}
 
@@ -114,8 +116,6 @@ class VoteClient:
             self._next()
 
         def arrive() -> None:
-            if (self.number, node.index) in witnesses.dark:
-                return
             answer: Register | bool
             if isinstance(request, Read):
                 answer = witnesses.registers[self.number]
@@ -125,7 +125,10 @@ class VoteClient:
             if (self.number, node.index) not in witnesses.dark:
                 world.after(back, lambda: finish(answer))
 
-        world.after(witnesses.latency(), arrive)
+        # What was sent before the witness fell silent still arrives, however late.
+        if (self.number, node.index) not in witnesses.dark:
+            late = witnesses.late.pop(node.index, 0.0) if isinstance(request, Write) else 0.0
+            world.after(late + witnesses.latency(), arrive)
         world.after(CLIENT_TIMEOUT, lambda: finish(None))
 
 
