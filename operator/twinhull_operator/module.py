@@ -89,6 +89,27 @@ class ModuleChecker:
 
 
 @dataclass(frozen=True)
+class ModuleWatch:
+    """A checker of a mirror; ``port`` is a number or the name of a container's port. Of type Exec, ``container`` None:
+    the first.
+    """
+
+    name: str
+    type: Literal["Process", "TCP", "HTTP", "Exec", "Ping", "Interface"]
+    threshold: int
+    action: Literal["Restart", "Failover", "Stop"]
+    interval: float = 5.0
+    timeout: float = 2.0
+    startup: float = 60.0
+    port: int | str = 0
+    path: str = "/"
+    command: tuple[str, ...] = ()
+    container: str | None = None
+    address: str = ""
+    interface: str = ""
+
+
+@dataclass(frozen=True)
 class ModuleFarm:
     """What only a FarmModule has. ``checkers`` None: those that follow from the template."""
 
@@ -129,6 +150,7 @@ class Module:
     without_witness: Literal["Continue", "Wait"] = "Continue"
     failover: Literal["Automatic", "Manual"] = "Automatic"
     witnesses: tuple[ModuleWitness, ...] = ()
+    checkers: tuple[ModuleWatch, ...] = ()
     watchdog: str | None = None
     startup_timeout: float | None = None
     fencing: tuple[ModuleBmc, ...] = ()
@@ -217,6 +239,7 @@ def _mirror_fields(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict
             for entry in (spec.get("fencing") or {}).get("redfish") or ()
         ),
         "witnesses": tuple(_witness(entry, metadata) for entry in spec.get("witnesses") or ()),
+        "checkers": tuple(map(_watch, spec.get("checkers") or ())),
         "preferred_node": spec.get("preferredNode"),
         "failback": spec.get("failback", "Manual"),
         "failback_after": parse_duration(spec.get("failbackAfter", "5m")),
@@ -266,6 +289,24 @@ def _witness(entry: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModuleWit
         key=secret.get("key", "kubeconfig"),
         namespace=entry.get("namespace", "default"),
         lease=entry.get("lease") or f"twinhull-{metadata['namespace']}-{metadata['name']}",
+    )
+
+
+def _watch(entry: Mapping[str, Any]) -> ModuleWatch:
+    return ModuleWatch(
+        name=entry["name"],
+        type=entry["type"],
+        threshold=int(entry["threshold"]),
+        action=entry["action"],
+        interval=parse_duration(entry.get("interval", "5s")),
+        timeout=parse_duration(entry.get("timeout", "2s")),
+        startup=parse_duration(entry.get("startupTimeout", "60s")),
+        port=entry.get("port", 0),
+        path=entry.get("path", "/"),
+        command=tuple(entry.get("command") or ()),
+        container=entry.get("container"),
+        address=entry.get("address", ""),
+        interface=entry.get("interface", ""),
     )
 
 

@@ -9,6 +9,7 @@ from twinhull_operator.constants import LINK_NODES
 from twinhull_operator.module import Module, ModulePort, Object
 from twinhull_operator.problem import InvalidModuleError, Problem
 from twinhull_operator.render_farm import render_farm
+from twinhull_operator.render_watch import render_watches, watch_field
 from twinhull_operator.render_witness import render_bmc, render_witness, witness_field
 from twinhull_operator.validate_module import common_addresses
 from twinhull_operator.validate_template import container_ports
@@ -52,6 +53,7 @@ def render_config(module: Module, nodes: Mapping[str, Object], base_port: int) -
         startup_timeout=module.startup_timeout,
         fencing=tuple(render_bmc(bmc) for bmc in module.fencing),
         witnesses=tuple(render_witness(witness) for witness in module.witnesses),
+        checkers=render_watches(module),
         preferred_node=module.preferred_node,
         adopt_from=module.adopt_from,
         adopt_uid=module.adopt_uid,
@@ -71,7 +73,7 @@ def render_config(module: Module, nodes: Mapping[str, Object], base_port: int) -
 
 def resource_field(field: str) -> str:
     """The path in the resource of a field of the sidecar's configuration."""
-    if (found := witness_field(field)) is not None:
+    if (found := witness_field(field) or watch_field(field)) is not None:
         return found
     renamed = {
         "failover": "spec.failover.mode",

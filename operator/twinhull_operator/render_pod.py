@@ -15,6 +15,7 @@ from twinhull_operator.render_sidecar import (
     render_sidecar_container,
     render_volumes,
 )
+from twinhull_operator.render_watch import with_commands
 from twinhull_operator.settings import Settings
 from twinhull_sidecar.config import ModuleConfig, digest
 from twinhull_sidecar.workload.probes import ProbeError, rewrite_container
@@ -61,7 +62,8 @@ def render_pod_template(module: Module, config: ModuleConfig, settings: Settings
 def _gated(module: Module, index: int, container: Object) -> Object:
     field = f"spec.template.spec.containers[{index}]"
     try:
-        gated = rewrite_container(container, grace_seconds=module.stop_grace, replicated=module.volumes)
+        checked = with_commands(module, container)
+        gated = rewrite_container(checked, grace_seconds=module.stop_grace, replicated=module.volumes)
     except ProbeError as error:
         raise InvalidModuleError(Problem(f"{field}.{error.field}", error.message, error.mend)) from error
     gated["volumeMounts"] = [

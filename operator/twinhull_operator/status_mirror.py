@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from twinhull_operator.constants import AVAILABLE, DEGRADED, IN_SYNC, WITNESSES_ANSWER
+from twinhull_operator.constants import AVAILABLE, CHECKERS_PASS, DEGRADED, IN_SYNC, WITNESSES_ANSWER
 from twinhull_operator.module import Object
 from twinhull_operator.report import (
     Facts,
@@ -65,12 +65,16 @@ def _verification(facts: Facts) -> pb.Verification | None:
 def mirror_words(status: pb.Status, _: Object, __: Facts) -> Object:
     """What only a mirror's sidecar says, in its entry of ``status.nodes``."""
     words: Object = {"generation": status.generation, "inSync": status.in_sync}
+    if status.checkers:
+        words["checkers"] = [
+            {"name": one.name, "passing": one.passing, "detail": one.detail} for one in status.checkers
+        ]
     percent = synced_percent(status)
     return words if percent is None else {**words, "syncedPercent": percent}
 
 
 def mirror_conditions(facts: Facts) -> list[Condition]:
-    """Available, InSync and Degraded."""
+    """Available, InSync and Degraded; those of witnesses and checkers where there are any."""
     serving = find_serving(facts.module, facts.reports, facts.previous)
     sync = describe_sync(facts.reports, serving)
     found = [
@@ -78,7 +82,26 @@ def mirror_conditions(facts: Facts) -> list[Condition]:
         _in_sync(sync),
         _degraded(facts, serving, sync),
     ]
-    return [*found, _witnesses_answer(facts.reports)] if facts.module.witnesses else found
+    if facts.module.witnesses:
+        found.append(_witnesses_answer(facts.reports))
+    if facts.module.checkers:
+        found.append(_checkers_pass(facts.reports))
+    return found
+
+
+def _checkers_pass(reports: Sequence[NodeReport]) -> Condition:
+    failing = [
+        f"{checker.name} fails on {report.node} ({checker.detail})"
+        for report in reports
+        if report.current is not None
+        for checker in report.current.checkers
+        if not checker.passing
+    ]
+    if failing:
+        return CHECKERS_PASS, "False", "Failing", "; ".join(failing)
+    if any(report.current is None for report in reports):
+        return CHECKERS_PASS, "Unknown", "SidecarUnreachable", describe_silence(reports)
+    return CHECKERS_PASS, "True", "Passing", "no checker of the sidecars fails"
 
 
 def _witnesses_answer(reports: Sequence[NodeReport]) -> Condition:

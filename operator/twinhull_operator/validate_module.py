@@ -7,12 +7,13 @@ claim the same thing the older one keeps it, so a new module never disturbs a ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twinhull_operator.module import Module, Object
 from twinhull_operator.problem import Problem
 from twinhull_operator.validate_farm import check_farm
 from twinhull_operator.validate_template import check_template
+from twinhull_operator.validate_watch import check_watches
 
 
 def check_module(
@@ -35,6 +36,7 @@ def check_module(
         *_taken_host_ports(module, older),
         *check_template(module),
         *check_farm(module),
+        *check_watches(module, {str(ip): owner for ip, owner in _inner_addresses(module, nodes).items()}),
     )
 
 
@@ -102,8 +104,8 @@ def _own_addresses(module: Module, nodes: Mapping[str, Object]) -> Iterator[Prob
             )
 
 
-def _inner_witnesses(module: Module, nodes: Mapping[str, Object]) -> Iterator[Problem]:
-    """A witness stands outside the pair: one that dies with a node is none."""
+def _inner_addresses(module: Module, nodes: Mapping[str, Object]) -> dict[IPv4Address | IPv6Address, str]:
+    """What is no third machine's: the nodes' own addresses and the module's virtual ones."""
     own = {
         ip_address(address): f"node {name}'s own address"
         for name in module.node_names
@@ -114,7 +116,12 @@ def _inner_witnesses(module: Module, nodes: Mapping[str, Object]) -> Iterator[Pr
         for link in module.links
         for name, address in link.addresses.items()
     }
-    own |= {ip_address(vip.address): "a virtual IP of the module" for vip in module.virtual_ips}
+    return own | {ip_address(vip.address): "a virtual IP of the module" for vip in module.virtual_ips}
+
+
+def _inner_witnesses(module: Module, nodes: Mapping[str, Object]) -> Iterator[Problem]:
+    """A witness stands outside the pair: one that dies with a node is none."""
+    own = _inner_addresses(module, nodes)
     for outer, witness in enumerate(module.witnesses):
         for inner, address in enumerate(witness.addresses):
             if owner := own.get(ip_address(address)):

@@ -125,9 +125,10 @@ class Watch:
 
     After ``threshold`` failures in a row ``action`` is taken: Restart (then, too often, Failover), Failover, or Stop
     (as by order). ``kind`` process: the application ends by itself (threshold: so often within ``restart_window``);
-    tcp: a connection is accepted; http: an answer from 200 to 399; exec: ``command`` ends with code 0; ping:
-    ``address`` answers; interface: it has a carrier. The last two are made on both nodes, always: nobody fails over to
-    a node that fails the same. ``startup``: how long an application may take to pass for the first time.
+    tcp: a connection is accepted; http: an answer from 200 to 399; exec: ``command`` ends with code 0 (in a container
+    its gate runs it); ping: ``address`` answers; interface: it has a carrier. The last two are made on both nodes,
+    always: nobody fails over to a node that fails the same. ``startup``: how long an application may take to pass for
+    the first time.
     """
 
     name: str

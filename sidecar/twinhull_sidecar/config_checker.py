@@ -78,10 +78,20 @@ def check_watches(config: ModuleConfig) -> None:
         processes += one.kind == "process"
         if one.kind == "process" and processes > 1:
             raise ConfigError(f"{field}.kind", "process is there twice", "keep one of them")
-        if one.kind == "exec" and config.application.adapter == "pod":
-            mend = "give the container a livenessProbe with exec: what fails it counts as a failure of the application"
-            raise ConfigError(f"{field}.kind", "exec is not for containers", mend)
+        if in_container(config, one) and one.action != "Restart":
+            message = f"{one.action} cannot follow a command that runs in a container"
+            raise ConfigError(f"{field}.action", message, "write Restart")
         _check_address(config, one, field)
+
+
+def in_container(config: ModuleConfig, one: Watch) -> bool:
+    """The command runs in a container: its gate runs it, not the sidecar, and ends the application at the threshold."""
+    return one.kind == "exec" and config.application.adapter == "pod"
+
+
+def asked_by_sidecar(config: ModuleConfig) -> tuple[Watch, ...]:
+    """The checkers that the sidecar makes itself. That a process ends, its gate says at once."""
+    return tuple(one for one in config.checkers if one.kind != "process" and not in_container(config, one))
 
 
 def _check_address(config: ModuleConfig, one: Watch, field: str) -> None:

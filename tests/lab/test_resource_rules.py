@@ -19,6 +19,12 @@ BMCS = [
     {"node": node, "endpoint": f"https://10.0.9.{number}", "secret": {"name": f"bmc-{node}"}}
     for number, node in enumerate(("node-a", "node-b"), 1)
 ]
+SQL = {"name": "sql", "type": "TCP", "threshold": 3, "action": "Restart", "port": 5432}
+WEB = {**SQL, "name": "web", "type": "HTTP", "path": "/healthz", "startupTimeout": "2m"}
+ENDS = {"name": "ends", "type": "Process", "threshold": 2, "action": "Failover"}
+DEEP = {"name": "deep", "type": "Exec", "threshold": 3, "action": "Restart", "command": ["pg_isready"]}
+GATEWAY = {**ENDS, "name": "gateway", "type": "Ping", "address": "192.168.10.254", "interval": "1s"}
+CABLE = {**ENDS, "name": "cable", "type": "Interface", "interface": "eth0"}
 LINK = {"name": "direct", "addresses": {"node-a": "10.0.0.1", "node-b": "10.0.0.2"}}
 
 
@@ -59,6 +65,9 @@ def create(server: ApiServer, made: dict[str, Any]) -> None:
         {"failover": {"mode": "Manual", "watchdog": "/dev/watchdog0", "startupTimeout": "5m"}},
         {"witnesses": [PING, {**PING, "name": "dns", "type": "TCP", "port": 53}, LEASE]},
         {"witnesses": [{**LEASE, "namespace": "twinhull", "lease": "orders"}]},
+        {"checkers": [SQL, WEB, ENDS, DEEP, GATEWAY, CABLE]},
+        {"checkers": [{**SQL, "port": "postgres", "action": "Stop"}, {**DEEP, "container": "postgres"}]},
+        {"checkers": []},
         {"fencing": {"redfish": BMCS}},
         {"fencing": {"redfish": [BMCS[0], {**BMCS[1], "system": "/redfish/v1/Systems/1"}]}},
         {"adoptUID": "5f0c1c1e-1ab0-4b0e-9d5e-0123456789ab"},
@@ -87,6 +96,36 @@ def test_what_is_right_is_accepted(api_server: ApiServer, spec: dict[str, Any]) 
         ({"witnesses": [{**LEASE, "type": "Ping"}]}, "spec.witnesses[0].addresses", "witness needs"),
         ({"witnesses": [{**PING, "lease": "l"}]}, "spec.witnesses[0].type", "remove them"),
         ({"witnesses": [PING, PING]}, "spec.witnesses[1]", "Duplicate value"),
+        (
+            {"checkers": [{key: value for key, value in SQL.items() if key != "threshold"}]},
+            "spec.checkers[0]",
+            "threshold is missing; say after how many failures",
+        ),
+        ({"checkers": [{**SQL, "threshold": 0}]}, "spec.checkers[0].threshold", "or equal to 1"),
+        ({"checkers": [SQL, SQL]}, "spec.checkers", "names must differ"),
+        ({"checkers": [ENDS, {**ENDS, "name": "x"}]}, "spec.checkers", "keep one of them"),
+        ({"checkers": [{**SQL, "type": "UDP"}]}, "spec.checkers[0].type", '"Process", "TCP", "HTTP"'),
+        ({"checkers": [{**ENDS, "port": 1}]}, "spec.checkers[0].port", "a TCP or HTTP checker needs"),
+        ({"checkers": [{**ENDS, "type": "TCP"}]}, "spec.checkers[0].port", "a TCP or HTTP checker needs"),
+        ({"checkers": [{**SQL, "path": "/"}]}, "spec.checkers[0].path", "write type HTTP"),
+        ({"checkers": [{**WEB, "path": "x"}]}, "spec.checkers[0].path", "for example /healthz"),
+        ({"checkers": [{**SQL, "command": ["x"]}]}, "spec.checkers[0].command", "an Exec checker needs"),
+        ({"checkers": [{**SQL, "container": "x"}]}, "spec.checkers[0].container", "remove it"),
+        ({"checkers": [{**DEEP, "action": "Failover"}]}, "spec.checkers[0].action", "write Restart"),
+        (
+            {"checkers": [{**GATEWAY, "action": "Restart"}]},
+            "spec.checkers[0].action",
+            "write Failover or Stop",
+        ),
+        ({"checkers": [{**GATEWAY, "address": "gw"}]}, "spec.checkers[0].address", "for example"),
+        ({"checkers": [{**SQL, "address": "10.0.0.1"}]}, "spec.checkers[0].address", "a Ping checker needs"),
+        ({"checkers": [{**CABLE, "interface": "a/b"}]}, "spec.checkers[0].interface", "for example eth0"),
+        ({"checkers": [{**SQL, "interface": "eth0"}]}, "spec.checkers[0].interface", "an Interface checker"),
+        ({"checkers": [{**ENDS, "interval": "1s"}]}, "spec.checkers[0].type", "remove interval and timeout"),
+        ({"checkers": [{**CABLE, "startupTimeout": "1s"}]}, "startupTimeout", "remove startupTimeout"),
+        ({"checkers": [{**SQL, "interval": "10ms"}]}, "spec.checkers[0].interval", "from 100ms to 1h"),
+        ({"checkers": [{**SQL, "timeout": "2m"}]}, "spec.checkers[0].timeout", "from 100ms to 60s"),
+        ({"checkers": [{**SQL, "startupTimeout": "48h"}]}, "startupTimeout", "up to 24h"),
         ({"fencing": {"redfish": BMCS[:1]}}, "spec.fencing.redfish", "at least 2 items"),
         (
             {"fencing": {"redfish": [BMCS[0], {**BMCS[1], "node": "node-c"}]}},

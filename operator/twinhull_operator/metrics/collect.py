@@ -117,6 +117,8 @@ def _mirror(labels: tuple[str, ...], status: pb.Status) -> Iterator[Sample]:
         yield d.WITNESS_ANSWERS, (*labels, witness.name), witness.answers
         if witness.deciding:
             yield d.VOTE_HELD, (*labels, witness.name), witness.mine
+    for checker in status.checkers:
+        yield d.CHECKER_PASSING, (*labels, checker.name), checker.passing
     latency = status.replication_latency
     # Another release's classes would be counted in the wrong ones.
     if len(latency.counts) == len(d.LATENCY_BOUNDS) + 1:

@@ -158,6 +158,12 @@ VOTE_HELD: Final = Metric(
     "1 while the node has the vote of a Lease witness: it goes on, or may go on, without its peer.",
     (*NODE, "witness"),
 )
+CHECKER_PASSING: Final = Metric(
+    "twinhull_module_checker_passing",
+    "gauge",
+    "1 while the mirror's checker has not failed as often in a row as its threshold says.",
+    (*NODE, "checker"),
+)
 SHARE: Final = Metric(
     "twinhull_farm_share_ratio", "gauge", "Part of the clients that the node serves now, 0 to 1."
 )
@@ -186,7 +192,7 @@ METRICS: Final = (
     *(VIP_HELD, PEER_HEARD, LINK_UP, LINK_SILENCE, LINK_HEARTBEATS),
     *(IN_SYNC, FAILOVER_HELD, REPLICATED_BYTES, REPLICATED_OPERATIONS, REPLICATION_LATENCY),
     *(RESYNC_DONE, RESYNC_SIZE, RESYNC_FILES_DONE, RESYNC_FILES),
-    *(WITNESS_ANSWERS, VOTE_HELD),
+    *(WITNESS_ANSWERS, VOTE_HELD, CHECKER_PASSING),
     *(FAILOVERS, FAILOVER_TIME, FAILOVER_STEP),
     *(SHARE, CONNECTIONS, ANNOUNCING, DRAINING, CHECKER),
     CERTIFICATE_EXPIRY,

@@ -55,12 +55,13 @@ class _Watched:
 
 
 class Watches:
-    """``on_change`` is called when a checker begins or ends to complain."""
+    """Of ``watches``, those that the sidecar makes itself (``config_checker.asked_by_sidecar``).
+
+    ``on_change`` is called when a checker begins or ends to complain.
+    """
 
     def __init__(self, watches: Sequence[Watch], check: Check, on_change: Callable[[], None]) -> None:
-        # A process that ends is seen by its gate at once: there is nothing to ask again and again.
-        asked = [one for one in watches if one.kind != "process"]
-        self._all = [_Watched(one, CheckState(one.name, True, NOT_YET), Tally()) for one in asked]
+        self._all = [_Watched(one, CheckState(one.name, True, NOT_YET), Tally()) for one in watches]
         self._check = check
         self._on_change = on_change
         self._epoch: int | None = None

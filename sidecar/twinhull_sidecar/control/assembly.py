@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twinhull_sidecar.checkers.watching import Target, Watches
 from twinhull_sidecar.config import ConfigError, ModuleConfig
+from twinhull_sidecar.config_checker import asked_by_sidecar
 from twinhull_sidecar.control import observe
 from twinhull_sidecar.control.clock import boottime
 from twinhull_sidecar.control.engine import (
@@ -75,7 +76,7 @@ def foreign_data(config: ModuleConfig, owner: str) -> ConfigError:
 def _watches_of(config: ModuleConfig, around: Surroundings, wake: Callable[[], None]) -> Watches:
     """The module's checkers, those of the node's surroundings begun."""
     target = Target(first_address(around.pod_ip), config.application)
-    watches = Watches(config.checkers, target.check, wake)
+    watches = Watches(asked_by_sidecar(config), target.check, wake)
     watches.start()
     return watches
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.config.test_config_document import module
 from twinhull_sidecar.config import Application, ConfigError, ModuleConfig, Watch, parse, render
+from twinhull_sidecar.config_checker import asked_by_sidecar
 
 PROCESS = Application(adapter="process", argv=("serve",))
 GIVEN = (
@@ -61,6 +62,14 @@ def test_a_mistake_is_named_with_its_mend(
     assert mend in caught.value.mend
 
 
-def test_a_command_is_not_for_containers() -> None:
-    with pytest.raises(ConfigError, match="exec is not for containers; give the container a livenessProbe"):
-        parse(render(replace(module(), checkers=(GIVEN[3],))))
+def test_in_a_container_only_a_restart_follows_a_command() -> None:
+    moved = replace(module(), checkers=(replace(GIVEN[3], action="Failover"),))
+    with pytest.raises(ConfigError, match=r"checkers\[0\].action: Failover cannot follow .*; write Restart"):
+        parse(render(moved))
+
+
+def test_the_sidecar_does_not_run_what_the_gate_runs() -> None:
+    assert asked_by_sidecar(with_checkers()) == tuple(one for one in GIVEN if one.kind != "process")
+    held = replace(module(), checkers=(replace(GIVEN[3], action="Restart"), GIVEN[1]))
+    assert parse(render(held)).checkers == held.checkers
+    assert asked_by_sidecar(held) == (GIVEN[1],)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.operator.samples import answer, healthy, module, silent
 from tests.unit.operator.terminal import PLUGIN, Terminal, resource
-from twinhull_operator.plugin.kubectl_twinhull.show import Paint, state, summary, to_yaml, why
+from twinhull_operator.plugin.kubectl_twinhull.show import Paint, details, state, summary, to_yaml, why
 from twinhull_operator.report import NodeReport
 from twinhull_operator.status_module import Findings, render_status
 
@@ -54,6 +54,22 @@ def test_a_terminal_gets_colours_that_do_not_move_the_columns() -> None:
     coloured = summary([shown(healthy())], Paint(on=True))
     assert "\033[32mprotected\033[0m" in coloured
     assert coloured.replace("\033[32m", "").replace("\033[0m", "") == plain
+
+
+def test_checkers_are_counted_on_each_node_and_a_failing_one_is_a_problem() -> None:
+    assert "CHECKERS" not in details(shown(healthy()), PLAIN)
+    primary, secondary = healthy()
+    assert primary.status is not None
+    assert secondary.status is not None
+    secondary.status.checkers.add(name="cable", passing=True)
+    primary.status.checkers.add(name="web", passing=True)
+    primary.status.checkers.add(name="cable", passing=False, detail="there is no interface eth0")
+    primary.status.problems.add(field="checkers[1]", message="cable fails: there is no interface eth0")
+    text = details(shown([primary, secondary]), PLAIN)
+    header, first, second = text[text.index("NODE ") :].splitlines()[:3]
+    column = header.index("CHECKERS PASSING")
+    assert [line[column:].split()[0] for line in (first, second)] == ["1/2", "1/1"]
+    assert "PROBLEM  spec.checkers[1] on node-a: cable fails: there is no interface eth0" in text
 
 
 def test_wide_has_more_columns(terminal: Terminal) -> None:

@@ -164,10 +164,13 @@ def details(module: dict[str, Any], paint: Paint, *, wide: bool = False) -> str:
 
 def _node_rows(module: dict[str, Any], *, wide: bool) -> list[list[str]]:
     farm = is_farm(module)
+    nodes = module.get("status", {}).get("nodes") or []
+    checked = not farm and any(node.get("checkers") for node in nodes)
     own = ["SHARE", "CONNECTIONS", "CHECKERS PASSING"] if farm else ["IN SYNC"]
+    own += ["CHECKERS PASSING"] if checked else []
     more = ["ADDRESS", "POD", "CONFIG"] if wide else []
     rows = [["NODE", "ROLE", *own, "APPLICATION", "RESTARTS", "LINKS UP", "SIDECAR", *more, "REASON"]]
-    for node in module.get("status", {}).get("nodes") or []:
+    for node in nodes:
         application = node.get("application", {})
         links = node.get("links") or []
         ready = " (ready)" if application.get("ready") else ""
@@ -177,6 +180,7 @@ def _node_rows(module: dict[str, Any], *, wide: bool) -> list[list[str]]:
                 node["name"],
                 node.get("role", "-"),
                 *(_farm_node(node) if farm else [str(node.get("inSync", "-")).lower() + synced]),
+                *([_passing(node)] if checked else ()),
                 (application.get("phase") or "-") + ready,
                 str(application.get("restarts", "-")),
                 f"{sum(1 for link in links if link.get('up'))}/{len(links)}",
@@ -189,9 +193,12 @@ def _node_rows(module: dict[str, Any], *, wide: bool) -> list[list[str]]:
 
 
 def _farm_node(node: dict[str, Any]) -> list[str]:
+    return [node.get("share", "-"), str(node.get("connections", "-")), _passing(node)]
+
+
+def _passing(node: dict[str, Any]) -> str:
     checkers = node.get("checkers") or []
-    passing = f"{sum(1 for checker in checkers if checker.get('passing'))}/{len(checkers)}"
-    return [node.get("share", "-"), str(node.get("connections", "-")), passing]
+    return f"{sum(1 for checker in checkers if checker.get('passing'))}/{len(checkers)}"
 
 
 def _short(node: dict[str, Any]) -> str:
