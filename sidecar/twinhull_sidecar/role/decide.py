@@ -60,7 +60,7 @@ def decide(state: State, seen: Observation) -> Decision:
         state, renewal = doubt.renewal(Facts(state, seen))
         effects = (renewal, *effects)
     if effects and isinstance(effects[-1], StopSecondary):
-        state = state.having(kept=Facts(state, seen).basis)
+        state = state.having(kept=Facts(state, seen).ground)
     message = compose(Facts(state, seen), role, reason)
     return Decision(state, role, effects, message, reason, course.code, (*answers, *more), stuck)
 

@@ -105,9 +105,12 @@ class Facts:
 
         None: it must not be promoted (M1).
         """
+        return None if self.peer_went_alone else self.ground
+
+    @property
+    def ground(self) -> str | None:
+        """As :attr:`basis`, whatever the peer said last: that may be older than the stream."""
         engine, record, state = self.seen.engine, self.seen.record, self.state
-        if self.peer_went_alone:
-            return None
         if (
             engine.mode == "secondary"
             and engine.in_sync

@@ -145,7 +145,7 @@ def _hear(state: State, facts: Facts, message: PeerMessage) -> State:
         if message.ask is not None and message.ask != state.consented:
             # The consent that the peer reads from our echo of its claim: what made this node fit until now does not
             # count any more. Only once a claim: a later stream with the new primary makes it fit again.
-            state = _distrust(state, facts.basis).having(consented=message.ask)
+            state = _distrust(state, facts.ground).having(consented=message.ask)
     if message.dropping is not None:
         stream = facts.seen.engine.stream
         if not facts.seen.engine.connected or stream == message.dropping:

@@ -12,6 +12,7 @@ from twinhull_sidecar.role.model import (
     Decision,
     EngineView,
     Outcome,
+    Persisted,
     ProbeView,
     ProbeVip,
     Role,
@@ -212,3 +213,16 @@ def test_a_short_freeze_while_the_primary_is_gone_does_not_make_the_window_pass(
     assert asks.effects == (ProbeVip(),)
     seen = scene.see(NOW + 4.1, engine=LOST, probe=ProbeView(NOW + 3.4, NOW + 4.0), **heard(NOW))
     assert seen.code == "PeerLost"
+
+
+def test_a_stopped_secondary_stays_fit_though_the_peers_newest_word_is_older_than_its_stream() -> None:
+    """Only the stream is left: the peer's last heartbeat is from the time when it was alone."""
+    old = heard(NOW - 5.0, alone=True, stream="s0")
+    scene = Scene(persisted=Persisted(stopped=True))
+    stopped = scene.see(NOW, engine=replace(IN_SYNC, heard_at=NOW), **old)
+    assert stopped.effects[-1] == StopSecondary()
+    assert scene.state.kept == "s1"
+    silent = scene.see(NOW + 0.1, **old)
+    assert not silent.message.in_sync
+    rebooted = says(serving=False, claiming=False, alone=False, stream=None)
+    assert scene.see(NOW + 1.0, **heard(NOW + 1.0, rebooted)).message.in_sync
