@@ -129,6 +129,20 @@ def synced_percent(status: pb.Status) -> int | None:
     return min(99, 100 * status.sync.bytes_done // total) if total else 0
 
 
+def find_verification(reports: Sequence[NodeReport]) -> pb.Verification | None:
+    """The comparison of both nodes' files that runs, or the last one, by the word of the node that makes them."""
+    for report in reports:
+        if report.current is not None and report.current.HasField("verification"):
+            return report.current.verification
+    return None
+
+
+def describe_difference(found: pb.Difference) -> str:
+    """What differs and where, in a few words."""
+    place = f" at byte {found.offset}, {found.length} bytes" if found.length else ""
+    return f"{found.what} of {found.volume}/{found.path}{place}"
+
+
 def by_name(entries: Sequence[Mapping[str, object]] | None) -> dict[str, Object]:
     """The entries of a list-map by their name."""
     return {str(entry["name"]): dict(entry) for entry in entries or ()}

@@ -10,10 +10,12 @@ from twinhull_operator.report import (
     Facts,
     NodeReport,
     Serving,
+    describe_difference,
     describe_sync,
     failover_is_held,
     find_secondary,
     find_serving,
+    find_verification,
     synced_percent,
 )
 from twinhull_operator.status_conditions import (
@@ -22,6 +24,7 @@ from twinhull_operator.status_conditions import (
     describe_roles,
     describe_silence,
 )
+from twinhull_operator.times import rfc3339_seconds
 from twinhull_sidecar.api import sidecar_pb2 as pb
 
 
@@ -38,16 +41,19 @@ def mirror_fields(facts: Facts) -> Object:
         "sync": describe_sync(reports, serving),
         "failoverHeld": failover_is_held(facts),
         "verify": describe_verification(facts),
+        "lastVerifyTime": last_verified(facts),
     }
 
 
 def describe_verification(facts: Facts) -> str | None:
     """The primary's word on the comparison of both trees; while it has none, what was known last."""
-    known = _verification(facts)
+    known = find_verification(facts.reports)
     if known is None:
         return facts.previous.get("verify")
     if known.running:
         return f"Running: {known.files} files, {known.found} differences"
+    if known.resync:
+        return f"Resynchronising: {known.found} differences"
     if known.found and known.found == known.repaired:
         return f"Repaired: {known.found} differences"
     if known.found:
@@ -55,11 +61,12 @@ def describe_verification(facts: Facts) -> str | None:
     return f"Incomplete: {known.stopped}" if known.stopped else f"Equal: {known.files} files"
 
 
-def _verification(facts: Facts) -> pb.Verification | None:
-    for report in facts.reports:
-        if report.current is not None and report.current.HasField("verification"):
-            return report.current.verification
-    return None
+def last_verified(facts: Facts) -> str | None:
+    """When the newest comparison that came to its end ended; a sidecar that starts anew has forgotten it."""
+    known = find_verification(facts.reports)
+    if known is None or not known.ended or known.stopped:
+        return facts.previous.get("lastVerifyTime")
+    return rfc3339_seconds(known.ended)
 
 
 def mirror_words(status: pb.Status, _: Object, __: Facts) -> Object:
@@ -213,11 +220,11 @@ def _degradations(facts: Facts, serving: Serving, sync: str) -> Iterator[tuple[s
 
 
 def _tree_degradation(facts: Facts) -> Iterator[tuple[str, str]]:
-    verification = _verification(facts)
+    verification = find_verification(facts.reports)
     if verification is not None and verification.found > verification.repaired:
         first = verification.differences[0] if verification.differences else pb.Difference()
         yield (
             "TreesDiffer",
-            f"a comparison found {verification.found} differences, the first {first.what} of "
-            f"{first.volume}/{first.path}: see `kubectl twinhull verify`",
+            f"a comparison found {verification.found} differences, the first {describe_difference(first)}: "
+            "`kubectl twinhull verify` shows all",
         )

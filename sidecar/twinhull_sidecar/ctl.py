@@ -259,6 +259,8 @@ def describe(status: pb.Status) -> list[str]:
 def _describe_verification(known: pb.Verification) -> list[str]:
     compared = f"{known.files} files, {known.bytes} bytes compared"
     outcome = "running" if known.running else known.stopped or "complete"
+    if known.resync:
+        outcome += ", a full resynchronisation repairs the rest"
     repaired = f", {known.repaired} repaired" if known.repair else ""
     lines = [f"comparison   {outcome}: {compared}, {known.found} differences{repaired}"]
     for one in known.differences:

@@ -173,6 +173,41 @@ async def test_an_order_moves_the_module_and_kubernetes_knows_who_gave_it(site: 
     assert event["involvedObject"]["name"] == "pg"
 
 
+async def test_a_comparison_by_a_click_is_followed_and_its_outcome_stays_in_the_resource(site: Site) -> None:
+    async with site.page() as page:
+        await page.login(site.token("operator-user"))
+        stream = await protected(site, page)
+        status, given = await page.order(site.key, "repair::")
+        assert status == 202, given
+        assert site.a.orders == ["repair"]
+        done = pb.LastOrder(id=given["id"], action="repair", state="done", message="Comparing with node-b")
+        begun = time.time()
+        running = pb.Verification(running=True, repair=True, begun=begun, files=3)
+        await site.a.say(last_order=done, verification=running)
+        shown = await until(stream, site.key)
+        while (shown["verification"] or {}).get("state") != "running":
+            shown = await until(stream, site.key)
+        block = pb.Difference(
+            volume="data", path="base/1", what="content", offset=8192, length=4096, repaired=True
+        )
+        ended = pb.Verification(begun=begun, ended=begun + 60, repair=True, files=9, found=1, repaired=1)
+        ended.differences.append(block)
+        site.a.now.verification.Clear()
+        await site.a.say(verification=ended)
+        while shown["orders"][0]["state"] != "done":
+            shown = await until(stream, site.key)
+        assert shown["orders"][0]["message"] == "1 difference, all repaired"
+        place = shown["verification"]["differences"][0]["place"]
+        assert place == "content of data/base/1 at byte 8192, 4096 bytes"
+        stream.close()
+
+    def stored() -> tuple[str, bool]:
+        found = site.server.get("mirrormodule", "pg", "-n", site.namespace)["status"]
+        return found.get("verify", ""), "lastVerifyTime" in found
+
+    await eventually(lambda: stored() == ("Repaired: 1 differences", True))
+
+
 async def test_roles_of_the_chart_give_what_they_say_and_no_more(site: Site) -> None:
     async with site.page() as page:
         await page.login(site.token("viewer"))

@@ -67,6 +67,47 @@ def test_a_click_on_switchover_is_explained_given_and_followed_to_its_end(
     assert page.complaints() == []
 
 
+def comparing(last_order: pb.LastOrder, known: pb.Verification) -> list[NodeReport]:
+    """A healthy mirror whose primary says this of a comparison."""
+    primary, secondary = healthy()
+    assert primary.status is not None
+    primary.status.last_order.CopyFrom(last_order)
+    primary.status.verification.CopyFrom(known)
+    return [primary, secondary]
+
+
+def test_a_comparison_is_explained_confirmed_followed_and_tells_path_and_block(
+    bench: Bench, page: Browser
+) -> None:
+    card = page.card(MIRROR_KEY)
+    page.button(MIRROR_KEY, "verify::").click()
+    page.until(lambda: "Nothing is changed" in page.text("dialog"))
+    assert "Clients go on being served" in page.text("dialog")
+    page.one("dialog button[type=submit]").click()
+    page.until(lambda: "ordered by alice" in page.text(f"{card} .order"))
+    assert bench.modules.orders[0]["action"] == "verify"
+    identifier = page.one(f"{card} .order").get_attribute("data-key")
+    done = pb.LastOrder(id=identifier, action="verify", state="done", message="Comparing with node-b")
+
+    begun = time.time()
+    runs = pb.Verification(running=True, begun=begun, files=12, bytes=5 << 20)
+    bench.modules.shown[0] = mirror_view(comparing(done, runs))
+    page.until(lambda: "12 files, 5.0 MiB compared" in page.text(f"{card} .verification"))
+    assert page.all(f"{card} .verification progress")
+    page.until(lambda: page.button(MIRROR_KEY, "repair::").get_attribute("data-refused") == "true")
+
+    block = pb.Difference(volume="data", path="base/<b>1</b>", what="content", offset=8192, length=4096)
+    ended = pb.Verification(begun=begun, ended=begun + 9, files=99, found=1, differences=[block])
+    bench.modules.shown[0] = mirror_view(comparing(done, ended))
+    where = "content of data/base/<b>1</b> at byte 8192, 4096 bytes"
+    page.until(lambda: where in page.text(f"{card} .differences"))
+    page.until(lambda: f"1 difference, the first: {where}" in page.text(f"{card} .order"))
+    assert not page.all(f"{card} .verification progress")
+    assert "not protected" in page.text(f"{card} .state")
+    assert page.barriers() == []
+    assert page.complaints() == []
+
+
 def test_the_page_follows_and_keeps_what_was_opened_and_where_the_focus_is(
     bench: Bench, page: Browser
 ) -> None:

@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "twinhull.orderRules" -}}
 - apiGroups: [twinhull.dev]
   resources: [mirrormodules]
-  verbs: [switchover, start, stop, restart, resync, hold, resume]
+  verbs: [switchover, start, stop, restart, resync, verify, repair, hold, resume]
 - apiGroups: [twinhull.dev]
   resources: [farmmodules]
   verbs: [drain, resume, start, stop, restart]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from twinhull_operator.console.access import Target
-from twinhull_operator.console.follow import Given, advance
+from twinhull_operator.console.follow import advance
+from twinhull_operator.console.given import Given
 from twinhull_operator.console.page import module_key, render_page, sync_progress
 from twinhull_operator.console.sync_rate import SyncRate
 from twinhull_operator.metrics.view import ModuleView

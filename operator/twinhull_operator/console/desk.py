@@ -15,7 +15,7 @@ import grpc.aio
 
 from twinhull_operator.console.access import Access, Target, User
 from twinhull_operator.console.board import Board
-from twinhull_operator.console.follow import Given
+from twinhull_operator.console.given import Given
 from twinhull_operator.console.page import situation_of
 from twinhull_operator.console.plan import Plan, render_plan
 from twinhull_operator.console.plans import find_plan
@@ -25,6 +25,7 @@ from twinhull_operator.kube import EVENTS, ApiError, Kube
 from twinhull_operator.metrics.view import ModuleView
 from twinhull_operator.module import Module
 from twinhull_operator.render_event import render_event
+from twinhull_operator.report import find_verification
 from twinhull_sidecar.api import sidecar_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Desk:
         return plan
 
     async def _send(self, user: User, view: ModuleView, plan: Plan) -> Given:
+        known = find_verification(view.reports)
         name, identifier, now = printable(user.name), uuid.uuid4().hex, self._wall()
         what = f"{plan.action}{f' of {plan.node}' if plan.node else ''}"
         try:
@@ -156,6 +158,7 @@ class Desk:
             asked=plan.asked,
             user=name,
             given=now,
+            compared_before=known.begun if known is not None else 0.0,
         )
 
     async def _tell(self, module: Module, plan: Plan, message: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
-from twinhull_operator.constants import FARM, Kind
+from twinhull_operator.console.follow_comparison import COMPARISONS, follow_comparison
+from twinhull_operator.console.given import Given
+from twinhull_operator.constants import FARM
 from twinhull_operator.report import SERVING, UP, NodeReport
 from twinhull_sidecar.api import sidecar_pb2 as pb
 
@@ -14,26 +16,6 @@ LATE: Final = 300.0
 """Seconds after which an order's end is no longer waited for."""
 _SETTLE: Final = 2.0
 """Seconds that a resynchronisation may take to show that it has begun."""
-
-State = Literal["running", "done", "failed", "late"]
-
-
-@dataclass(frozen=True)
-class Given:
-    """An order that a sidecar accepted. Times in Unix seconds; ``ended`` 0 while it runs."""
-
-    id: str
-    kind: Kind
-    action: str
-    node: str
-    asked: str
-    user: str
-    given: float
-    state: State = "running"
-    message: str = "accepted"
-    ended: float = 0.0
-    answered: bool = False
-    """The sidecar said *done*; what clients wait for may still be to come."""
 
 
 def advance(order: Given, reports: Sequence[NodeReport], now: float) -> Given:
@@ -46,7 +28,13 @@ def advance(order: Given, reports: Sequence[NodeReport], now: float) -> Given:
         return replace(order, state="failed", message=own.message or "the order failed", ended=now)
     answered = order.answered or (own is not None and own.state == "done")
     order = replace(order, answered=answered)
-    waits = _waits_for(order, [r.current for r in reports if r.current is not None], now)
+    if order.action in COMPARISONS and (compared := follow_comparison(order, reports, now)) is not None:
+        return compared
+    waits = (
+        "the comparison begins"
+        if order.action in COMPARISONS
+        else _waits_for(order, [r.current for r in reports if r.current is not None], now)
+    )
     if answered and not waits:
         return replace(order, state="done", message=own.message if own and own.message else "done", ended=now)
     if now - order.given > LATE:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from twinhull_operator.console.follow import Given, render_given
+from twinhull_operator.console.follow import render_given
+from twinhull_operator.console.given import Given
 from twinhull_operator.console.page_failover import render_failover
 from twinhull_operator.console.page_node import render_node
+from twinhull_operator.console.page_verification import render_verification
 from twinhull_operator.console.plan import Situation, render_plan
 from twinhull_operator.console.plans import list_plans, running_order
 from twinhull_operator.console.sync_rate import SyncRate
@@ -56,6 +58,7 @@ def render_page(view: ModuleView, rate: SyncRate, given: Sequence[Given], now: f
         "role": status.get("role", ""),
         "vips": _vips(situation),
         "sync": _sync(situation, rate) if module.kind != FARM else None,
+        "verification": render_verification(view.reports, status),
         "nodes": [
             render_node(module, first, second, view.findings),
             render_node(module, second, first, view.findings),

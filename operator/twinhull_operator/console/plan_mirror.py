@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from twinhull_operator.console.plan import Plan, Situation
-from twinhull_operator.report import SERVING
+from twinhull_operator.report import SERVING, find_verification
 
 _CUT = (
     "Clients are cut off: their connections break, and new ones are not answered until the application is up."
@@ -20,6 +20,8 @@ def mirror_plans(situation: Situation) -> list[Plan]:
         _switchover(situation, primary),
         _restart(situation, primary),
         _resync(situation, primary),
+        _compare(situation, primary, repair=False),
+        _compare(situation, primary, repair=True),
         *_stop_or_start(situation, primary),
         _hold_or_resume(situation),
         *(_force(situation, node, discard) for node in _forcible(situation) for discard in (False, True)),
@@ -98,6 +100,39 @@ def _resync(situation: Situation, primary: str | None) -> Plan:
     status = situation.current(primary)
     if status is not None and not status.peer.heard:
         return _refused(plan, f"{primary} does not hear {other}.")
+    return plan
+
+
+def _compare(situation: Situation, primary: str | None, *, repair: bool) -> Plan:
+    action, label = ("repair", "Verify and repair") if repair else ("verify", "Verify")
+    if primary is None:
+        return Plan(action, label, refusal=_nobody(situation))
+    other = situation.other(primary)
+    outcome = (
+        (
+            f"Where they differ, {other} gets what {primary} has. A checksum does not tell which of the two is right: "
+            f"if it is {other}, switch over first.",
+            "Where names differ a full resynchronisation follows, and until it has ended "
+            f"{other} cannot take over.",
+        )
+        if repair
+        else ("Nothing is changed. What differs is shown here, with its path and block.",)
+    )
+    plan = Plan(
+        action,
+        label,
+        asked=_asked(situation, primary),
+        effects=(
+            f"Every file on {primary} is compared with {other}: names, attributes, and contents by checksum.",
+            *outcome,
+            "Clients go on being served; both disks and the link between the nodes are busy meanwhile.",
+        ),
+    )
+    known = find_verification(situation.reports)
+    if known is not None and known.running:
+        return _refused(plan, "Both nodes' files are being compared already; see how far it is.")
+    if situation.status.get("sync") != "InSync":
+        return _refused(plan, f"{other} is not in sync: there is nothing to compare with yet.")
     return plan
 
 

@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from twinhull_operator.constants import FARM
 from twinhull_operator.metrics import definitions as d
 from twinhull_operator.metrics.view import ModuleView, failover_cause
-from twinhull_operator.report import SERVING
+from twinhull_operator.report import SERVING, find_verification
+from twinhull_operator.times import unix_seconds
 from twinhull_sidecar.api import sidecar_pb2 as pb
 
 MIRROR_ROLES: Final = ("Stopped", "Waiting", "Syncing", "Secondary", "Primary", "Alone")
@@ -73,6 +74,7 @@ def samples(view: ModuleView) -> Iterator[Sample]:
             yield d.CONDITION, (*own, condition["type"], state), condition["status"].lower() == state
     yield d.SPLIT_BRAIN, own, _split_brain(view)
     yield d.PROBLEMS, own, len(view.status.get("problems") or ())
+    yield from _verification(own, view)
     for (node, cause), count in sorted(view.failovers.items()):
         yield d.FAILOVERS, (*own, node, cause), count
     for holder, end in sorted(view.certificates.items()):
@@ -82,6 +84,20 @@ def samples(view: ModuleView) -> Iterator[Sample]:
         yield d.REACHABLE, labels, report.reachable
         if report.current is not None:
             yield from _node(labels, report.current, farm=view.module.kind == FARM)
+
+
+def _verification(own: tuple[str, ...], view: ModuleView) -> Iterator[Sample]:
+    if ended := view.status.get("lastVerifyTime"):
+        yield d.VERIFY_TIME, own, unix_seconds(ended)
+    known = find_verification(view.reports)
+    if known is None:
+        return
+    yield d.VERIFY_RUNNING, own, known.running
+    yield d.VERIFY_FILES, own, known.files
+    yield d.VERIFY_BYTES, own, known.bytes
+    yield d.VERIFY_DIFFERENCES, own, known.found
+    yield d.VERIFY_REPAIRED, own, known.repaired
+    yield d.VERIFY_INCOMPLETE, own, bool(known.stopped)
 
 
 def _split_brain(view: ModuleView) -> bool:
@@ -101,6 +117,7 @@ def _node(labels: tuple[str, ...], status: pb.Status, *, farm: bool) -> Iterator
     for link in status.peer.links:
         yield d.LINK_UP, (*labels, link.name), link.up
         yield d.LINK_HEARTBEATS, (*labels, link.name), link.heartbeats
+        yield d.LINK_LOST, (*labels, link.name), link.lost
         # 0.0 of a link that is down: nothing was heard on it yet, so there is no such time.
         if link.up or link.silent_seconds:
             yield d.LINK_SILENCE, (*labels, link.name), link.silent_seconds

@@ -80,7 +80,14 @@ LINK_HEARTBEATS: Final = Metric(
     "twinhull_module_link_heartbeats_total",
     "counter",
     "Heartbeats of its peer that the node accepted on the link since its sidecar started; the peer sends at least "
-    "ten in a detection timeout, so what is missing from that rate was lost.",
+    "ten in a detection timeout.",
+    (*NODE, "link"),
+)
+LINK_LOST: Final = Metric(
+    "twinhull_module_link_lost_heartbeats_total",
+    "counter",
+    "Heartbeats that the peer sent on the link and the node never received, or after a later one: gaps in their "
+    "numbers, counted when the next one comes. Of a link that is down it stands still.",
     (*NODE, "link"),
 )
 IN_SYNC: Final = Metric(
@@ -127,6 +134,43 @@ RESYNC_FILES_DONE: Final = Metric(
 )
 RESYNC_FILES: Final = Metric(
     "twinhull_module_resync_size_files", "gauge", "Files that the resynchronisation that runs has to do."
+)
+VERIFY_RUNNING: Final = Metric(
+    "twinhull_module_verify_running", "gauge", "1 while both nodes' files are being compared.", MODULE
+)
+VERIFY_FILES: Final = Metric(
+    "twinhull_module_verify_compared_files",
+    "gauge",
+    "Files compared by the comparison that runs, else by the last one that the serving node knows.",
+    MODULE,
+)
+VERIFY_BYTES: Final = Metric(
+    "twinhull_module_verify_compared_bytes", "gauge", "Bytes compared by the same comparison.", MODULE
+)
+VERIFY_DIFFERENCES: Final = Metric(
+    "twinhull_module_verify_differences",
+    "gauge",
+    "Differences found by the same comparison, repaired or not.",
+    MODULE,
+)
+VERIFY_REPAIRED: Final = Metric(
+    "twinhull_module_verify_repaired_differences",
+    "gauge",
+    "Differences that the same comparison, or the resynchronisation that followed it, has repaired.",
+    MODULE,
+)
+VERIFY_INCOMPLETE: Final = Metric(
+    "twinhull_module_verify_incomplete",
+    "gauge",
+    "1 when the last comparison did not come to its end.",
+    MODULE,
+)
+VERIFY_TIME: Final = Metric(
+    "twinhull_module_last_verify_timestamp_seconds",
+    "gauge",
+    "When the newest comparison that came to its end ended, in Unix seconds; kept in the resource's status. "
+    "Absent before the first.",
+    MODULE,
 )
 FAILOVERS: Final = Metric(
     "twinhull_module_failovers_total",
@@ -189,9 +233,11 @@ CERTIFICATE_EXPIRY: Final = Metric(
 
 METRICS: Final = (
     *(INFO, CONDITION, SPLIT_BRAIN, PROBLEMS, REACHABLE, ROLE, APPLICATION_READY, APPLICATION_RESTARTS),
-    *(VIP_HELD, PEER_HEARD, LINK_UP, LINK_SILENCE, LINK_HEARTBEATS),
+    *(VIP_HELD, PEER_HEARD, LINK_UP, LINK_SILENCE, LINK_HEARTBEATS, LINK_LOST),
     *(IN_SYNC, FAILOVER_HELD, REPLICATED_BYTES, REPLICATED_OPERATIONS, REPLICATION_LATENCY),
     *(RESYNC_DONE, RESYNC_SIZE, RESYNC_FILES_DONE, RESYNC_FILES),
+    *(VERIFY_RUNNING, VERIFY_FILES, VERIFY_BYTES, VERIFY_DIFFERENCES, VERIFY_REPAIRED),
+    *(VERIFY_INCOMPLETE, VERIFY_TIME),
     *(WITNESS_ANSWERS, VOTE_HELD, CHECKER_PASSING),
     *(FAILOVERS, FAILOVER_TIME, FAILOVER_STEP),
     *(SHARE, CONNECTIONS, ANNOUNCING, DRAINING, CHECKER),

@@ -67,7 +67,7 @@ class Status(_message.Message):
     def __init__(self, module: _Optional[str] = ..., uid: _Optional[str] = ..., node: _Optional[str] = ..., role: _Optional[str] = ..., reason: _Optional[str] = ..., reason_code: _Optional[str] = ..., generation: _Optional[str] = ..., in_sync: _Optional[bool] = ..., sync: _Optional[_Union[SyncProgress, _Mapping[str, object]]] = ..., virtual_ips: _Optional[_Iterable[_Union[VirtualIP, _Mapping[str, object]]]] = ..., application: _Optional[_Union[Application, _Mapping[str, object]]] = ..., peer: _Optional[_Union[Peer, _Mapping[str, object]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping[str, object]]]] = ..., last_order: _Optional[_Union[LastOrder, _Mapping[str, object]]] = ..., last_failover: _Optional[_Union[Timeline, _Mapping[str, object]]] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping[str, object]]]] = ..., config_hash: _Optional[str] = ..., replicated_bytes: _Optional[int] = ..., replicated_operations: _Optional[int] = ..., incarnation: _Optional[str] = ..., farm: _Optional[_Union[Farm, _Mapping[str, object]]] = ..., failover_held: _Optional[bool] = ..., replication_latency: _Optional[_Union[Latency, _Mapping[str, object]]] = ..., checkers: _Optional[_Iterable[_Union[Checker, _Mapping[str, object]]]] = ..., witnesses: _Optional[_Iterable[_Union[Witness, _Mapping[str, object]]]] = ..., verification: _Optional[_Union[Verification, _Mapping[str, object]]] = ...) -> None: ...
 
 class Verification(_message.Message):
-    __slots__ = ("running", "repair", "begun", "ended", "files", "bytes", "found", "repaired", "stopped", "differences")
+    __slots__ = ("running", "repair", "begun", "ended", "files", "bytes", "found", "repaired", "stopped", "differences", "resync")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     REPAIR_FIELD_NUMBER: _ClassVar[int]
     BEGUN_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class Verification(_message.Message):
     REPAIRED_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    RESYNC_FIELD_NUMBER: _ClassVar[int]
     running: bool
     repair: bool
     begun: float
@@ -88,7 +89,8 @@ class Verification(_message.Message):
     repaired: int
     stopped: str
     differences: _containers.RepeatedCompositeFieldContainer[Difference]
-    def __init__(self, running: _Optional[bool] = ..., repair: _Optional[bool] = ..., begun: _Optional[float] = ..., ended: _Optional[float] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., found: _Optional[int] = ..., repaired: _Optional[int] = ..., stopped: _Optional[str] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping[str, object]]]] = ...) -> None: ...
+    resync: bool
+    def __init__(self, running: _Optional[bool] = ..., repair: _Optional[bool] = ..., begun: _Optional[float] = ..., ended: _Optional[float] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., found: _Optional[int] = ..., repaired: _Optional[int] = ..., stopped: _Optional[str] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping[str, object]]]] = ..., resync: _Optional[bool] = ...) -> None: ...
 
 class Difference(_message.Message):
     __slots__ = ("volume", "path", "what", "offset", "length", "detail", "repaired")
@@ -213,16 +215,18 @@ class Peer(_message.Message):
     def __init__(self, node: _Optional[str] = ..., heard: _Optional[bool] = ..., silent_seconds: _Optional[float] = ..., role: _Optional[str] = ..., links: _Optional[_Iterable[_Union[Link, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Link(_message.Message):
-    __slots__ = ("name", "up", "silent_seconds", "heartbeats")
+    __slots__ = ("name", "up", "silent_seconds", "heartbeats", "lost")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UP_FIELD_NUMBER: _ClassVar[int]
     SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEATS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     name: str
     up: bool
     silent_seconds: float
     heartbeats: int
-    def __init__(self, name: _Optional[str] = ..., up: _Optional[bool] = ..., silent_seconds: _Optional[float] = ..., heartbeats: _Optional[int] = ...) -> None: ...
+    lost: int
+    def __init__(self, name: _Optional[str] = ..., up: _Optional[bool] = ..., silent_seconds: _Optional[float] = ..., heartbeats: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("time", "type", "code", "message")

@@ -117,7 +117,8 @@ class FarmNotes:
             ready=turn.own.application is Application.READY,
             virtual_ips=parts.watch.states(),
             links=tuple(
-                LinkView(name, one.heard_at, one.accepted) for name, one in parts.heartbeat.links().items()
+                LinkView(name, one.heard_at, one.accepted, one.lost)
+                for name, one in parts.heartbeat.links().items()
             ),
             heard_at=turn.peer.heard_at,
             peer_role="" if turn.word is None else turn.word.role,

@@ -230,7 +230,7 @@ class ControlLoop:
         self._outcomes += parts.executor.outcomes()
         self._orders += parts.orders.drain()
         engine = parts.engine.status()
-        self._verification.observe(engine.get("verify"))
+        self._verification.observe(engine.get("verify"), in_sync=bool(engine.get("in_sync")))
         due = self._due and self._due.is_now(datetime.datetime.now(datetime.UTC))
         if due and engine["in_sync"] and engine["mode"] == "primary":
             self._orders += (Order(uuid.uuid4().hex, Action.VERIFY, "schedule"),)
@@ -241,7 +241,8 @@ class ControlLoop:
             workload=observe.workload_view(parts.workload.state()),
             vip_held=parts.vip.held(),
             links=tuple(
-                LinkView(name, link.heard_at, link.accepted) for name, link in parts.heartbeat.links().items()
+                LinkView(name, link.heard_at, link.accepted, link.lost)
+                for name, link in parts.heartbeat.links().items()
             ),
             peer=self._peer,
             probe=parts.executor.probe,

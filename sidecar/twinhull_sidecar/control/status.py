@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from twinhull_sidecar.api import sidecar_pb2 as pb
@@ -182,7 +182,7 @@ def essence(shot: Snapshot) -> tuple[object, ...]:
         shot.virtual_ips,
         shot.last_order,
         shot.timeline,
-        shot.verification and (shot.verification.running, shot.verification.found, shot.verification.begun),
+        shot.verification and replace(shot.verification, files=0, bytes=0),
         shot.problems,
         tuple(one.passing for one in shot.checks),
         shot.events.newest,
@@ -209,7 +209,9 @@ def peer(
         age = None if link.heard_at is None else now - link.heard_at
         up = age is not None and age < timeout
         silence = round(age or 0.0, 1)
-        links.append(pb.Link(name=link.name, up=up, silent_seconds=silence, heartbeats=link.accepted))
+        links.append(
+            pb.Link(name=link.name, up=up, silent_seconds=silence, heartbeats=link.accepted, lost=link.lost)
+        )
     return pb.Peer(
         node=config.peer_of(node),
         heard=heard_at is not None and silent < timeout,
@@ -231,6 +233,7 @@ def verification(known: Verification) -> pb.Verification:
         found=known.found,
         repaired=known.repaired,
         stopped=known.stopped,
+        resync=known.resync,
         differences=[pb.Difference(**asdict(one)) for one in known.differences],
     )
 

@@ -14,6 +14,8 @@ from twinhull_sidecar.schedule import Schedule
 LISTED = 50
 #: Differences that an event names.
 NAMED = 3
+#: Seconds that a resynchronisation may take to show that it has begun.
+SETTLE = 2.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """The comparison that runs, or the last one. ``begun`` and ``ended``: Unix seconds."""
+    """The comparison that runs, or the last one. ``begun`` and ``ended``: Unix seconds.
+
+    ``resync``: names differed, and the full resynchronisation that puts them right has not ended; then all is repaired.
+    """
 
     run: int
     running: bool
@@ -48,6 +53,7 @@ class Verification:
     repaired: int
     stopped: str
     differences: tuple[Difference, ...]
+    resync: bool = False
 
 
 class VerificationWatch:
@@ -56,9 +62,10 @@ class VerificationWatch:
     def __init__(self, events: EventLog, clock: Callable[[], float]) -> None:
         self._events = events
         self._clock = clock
+        self._mended_run = 0
         self.current: Verification | None = None
 
-    def observe(self, said: Mapping[str, Any] | None) -> None:
+    def observe(self, said: Mapping[str, Any] | None, *, in_sync: bool) -> None:
         """``said``: the ``verify`` of the engine's status; None while there is none to tell of."""
         if said is None:
             self.current = None
@@ -67,6 +74,8 @@ class VerificationWatch:
         fresh = before is None or before.run != said["run"]
         begun = self._clock() if fresh or before is None else before.begun
         ended = None if said["running"] else (not fresh and before and before.ended) or self._clock()
+        resync = said["resync"] and not self._mended(said["run"], ended, in_sync=in_sync)
+        mended = said["resync"] and not resync
         self.current = Verification(
             run=said["run"],
             running=said["running"],
@@ -76,7 +85,7 @@ class VerificationWatch:
             files=said["files"],
             bytes=said["bytes"],
             found=said["found"],
-            repaired=said["repaired"],
+            repaired=said["found"] if mended else said["repaired"],
             stopped=said["stopped"] or "",
             differences=tuple(
                 Difference(
@@ -86,23 +95,30 @@ class VerificationWatch:
                     one["offset"],
                     one["len"],
                     one["detail"],
-                    one["repaired"],
+                    mended or one["repaired"],
                 )
                 for one in said["findings"][:LISTED]
             ),
+            resync=resync,
         )
         if fresh:
             self._events.normal("VerifyBegun", "both nodes' files are being compared")
         if not said["running"] and (fresh or (before is not None and before.running)):
-            self._tell(self.current, resync=said["resync"])
+            self._tell(self.current)
 
-    def _tell(self, known: Verification, *, resync: bool) -> None:
+    def _mended(self, run: int, ended: float | None, *, in_sync: bool) -> bool:
+        """Whether the full resynchronisation after a repair has ended; once it has, for good."""
+        if ended is not None and in_sync and self._clock() - ended > SETTLE:
+            self._mended_run = run
+        return self._mended_run == run
+
+    def _tell(self, known: Verification) -> None:
         compared = f"{known.files} files, {known.bytes} bytes"
         if known.found:
             named = "; ".join(str(one) for one in known.differences[:NAMED])
             more = f" and {known.found - NAMED} more" if known.found > NAMED else ""
             mended = f"; {known.repaired} repaired" if known.repair else ""
-            rest = ", names differ: a full resynchronisation follows" if resync else ""
+            rest = ", names differ: a full resynchronisation follows" if known.resync else ""
             message = f"{known.found} differences in {compared}: {named}{more}{mended}{rest}"
             self._events.warning("VerifyFoundDifferences", message)
         if known.stopped:

@@ -48,7 +48,10 @@ class Echo:
 
 @dataclass(frozen=True)
 class Datagram:
-    """One heartbeat. ``seq`` grows with every datagram of an incarnation, over all links together."""
+    """One heartbeat. ``seq`` grows with every datagram of an incarnation, over all links together.
+
+    ``count`` counts those on this link: a gap is a loss. None: the sender is of a release that counts none.
+    """
 
     sender: str
     receiver: str
@@ -57,6 +60,7 @@ class Datagram:
     seq: int
     echo: Echo | None
     payload: Mapping[str, Any]
+    count: int | None = None
 
 
 class Sealer:
@@ -77,6 +81,7 @@ class Sealer:
                 "link": datagram.link,
                 "incarnation": datagram.incarnation,
                 "seq": datagram.seq,
+                "count": datagram.count,
                 "echo": echo,
                 "payload": datagram.payload,
             },
@@ -121,9 +126,10 @@ def _read(body: Any) -> Datagram:
         seq=body["seq"],
         echo=None if echo is None else Echo(*echo),
         payload=body["payload"],
+        count=body.get("count"),
     )
     texts = [datagram.sender, datagram.receiver, datagram.link, datagram.incarnation]
-    numbers = [datagram.seq]
+    numbers = [datagram.seq, datagram.count if datagram.count is not None else 0]
     if datagram.echo is not None:
         texts.append(datagram.echo.incarnation)
         numbers.append(datagram.echo.seq)

@@ -43,12 +43,13 @@ _ENVELOPE = 1024  # bytes kept for what surrounds the message in a datagram
 class LinkHealth:
     """When the last sign of life came over a link (CLOCK_BOOTTIME; None: never), and why sending fails.
 
-    ``accepted``: how many came since this process started.
+    ``accepted``: how many came since this process started; ``lost``: how many the peer sent that never came.
     """
 
     heard_at: float | None
     error: str | None
     accepted: int = 0
+    lost: int = 0
 
 
 class Heartbeat:
@@ -140,6 +141,7 @@ class Heartbeat:
                 self._session.heard_at(link.name),
                 self._errors.get(link.name),
                 self._session.accepted(link.name),
+                self._session.lost(link.name),
             )
             for link in self._config.links
         }

@@ -65,6 +65,9 @@ class Session:
         self._newest = 0
         self._heard_at: dict[str, float] = {}
         self._accepted: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
 
     def outgoing(
         self, link: str, payload: Mapping[str, Any], now: float, echo: Echo | None = None
@@ -74,6 +77,7 @@ class Session:
         if echo is None and self._current is not None:
             echo = Echo(self._current, self._newest)
         heard = max(self._heard_at.values(), default=None)
+        self._sent[link] = self._sent.get(link, 0) + 1
         hears_ms = None if heard is None else round(max(0.0, now - heard) * 1000, 1)
         return Datagram(
             sender=self._node,
@@ -83,6 +87,7 @@ class Session:
             seq=self._seq,
             echo=echo,
             payload={**payload, "hears_ms": hears_ms},
+            count=self._sent[link],
         )
 
     def receive(self, datagram: Datagram, link: str, received_at: float) -> ReceivedMessage | Answer:
@@ -93,6 +98,7 @@ class Session:
             if datagram.seq <= self._last.get(link, 0):
                 raise RefusedError("replayed", f"heartbeat {datagram.seq} came before on link {link}")
             self._last[link] = datagram.seq
+            self._count(link, datagram.count)
         echo = datagram.echo
         if echo is None or echo.incarnation != self.incarnation:
             return Answer(Echo(datagram.incarnation, datagram.seq))
@@ -103,6 +109,7 @@ class Session:
             if received_at - acknowledged_at > self._freshness:
                 return Answer(Echo(datagram.incarnation, datagram.seq))
             self._begin(datagram.incarnation, link, datagram.seq)
+            self._count(link, datagram.count)
         newest = datagram.seq > self._newest
         self._newest = max(self._newest, datagram.seq)
         self._heard_at[link] = max(received_at, self._heard_at.get(link, received_at))
@@ -125,12 +132,28 @@ class Session:
         """How many signs of life came over a link since this process started."""
         return self._accepted.get(link, 0)
 
+    def lost(self, link: str) -> int:
+        """How many datagrams the peer sent on a link that never came, or came after a later one.
+
+        Counted when the next one comes: of a link that is down it stands still.
+        """
+        return self._lost.get(link, 0)
+
+    def _count(self, link: str, count: int | None) -> None:
+        before = self._counted.get(link)
+        if count is None or count < 0:
+            return
+        if before is not None and count > before:
+            self._lost[link] = self._lost.get(link, 0) + count - before - 1
+        self._counted[link] = count
+
     def _begin(self, incarnation: str, link: str, seq: int) -> None:
         """The peer's process is a new one."""
         if self._current is not None:
             self._retired.append(self._current)
         self._current = incarnation
         self._last = {link: seq}
+        self._counted = {}
         self._newest = 0
 
     def _check_way(self, datagram: Datagram, link: str) -> None:

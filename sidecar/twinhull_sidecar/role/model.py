@@ -256,6 +256,7 @@ class LinkView:
     name: str
     heard_at: float | None = None
     accepted: int = 0  #: signs of life on it since this process started; for the status only
+    lost: int = 0  #: heartbeats that the peer sent on it and that never came; for the status only
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,13 @@ def said(**changes: Any) -> dict[str, Any]:
     }
 
 
-def watch(*words: dict[str, Any]) -> tuple[VerificationWatch, list[tuple[str, str]]]:
+def watch(*words: dict[str, Any], in_sync: bool = True) -> tuple[VerificationWatch, list[tuple[str, str]]]:
     """What the watch tells of these, one second apart."""
     now = iter(range(1000, 2000))
     events = EventLog()
     watching = VerificationWatch(events, lambda: float(next(now)))
     for word in words:
-        watching.observe(word)
+        watching.observe(word, in_sync=in_sync)
     return watching, [(event.code, event.message) for event in events]
 
 
@@ -108,3 +108,30 @@ def test_a_difference_is_told_with_path_and_place() -> None:
 def test_one_that_was_over_before_it_was_seen_and_one_that_did_not_come_to_its_end() -> None:
     _, events = watch(said(running=False), said(run=2, running=False, stopped="the peer was lost"))
     assert [code for code, _ in events] == ["VerifyBegun", "VerifyDone", "VerifyBegun", "VerifyIncomplete"]
+
+
+def test_names_are_repaired_when_the_resynchronisation_has_ended_and_stay_so() -> None:
+    finding = {
+        "volume": "data",
+        "path": "gone",
+        "what": "missing",
+        "offset": 0,
+        "len": 0,
+        "detail": "",
+        "repaired": False,
+    }
+    over = said(running=False, repair=True, resync=True, found=1, findings=[finding])
+    watching, events = watch(said(repair=True), over, over, in_sync=False)
+    assert "names differ: a full resynchronisation follows" in events[-1][1]
+    assert watching.current is not None
+    assert (watching.current.resync, watching.current.repaired) == (True, 0)
+    # In sync from before the resynchronisation has begun counts for nothing.
+    watching, _ = watch(said(repair=True), over)
+    assert watching.current is not None
+    assert watching.current.resync
+    watching, _ = watch(said(repair=True), over, *[over] * 3)
+    assert watching.current is not None
+    assert (watching.current.resync, watching.current.repaired) == (False, 1)
+    assert watching.current.differences[0].repaired
+    watching.observe(over, in_sync=False)
+    assert not watching.current.resync

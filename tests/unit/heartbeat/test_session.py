@@ -49,6 +49,39 @@ def test_the_first_datagram_only_gets_an_answer_and_the_answer_counts() -> None:
     assert accepted.payload["role"] == "Primary"
 
 
+def test_what_was_lost_is_counted_by_link_when_the_next_one_comes() -> None:
+    a, b = introduced()
+    for number in range(5):
+        beat = b.outgoing("lan", {}, 101.0 + number)
+        other = b.outgoing("direct", {}, 101.0 + number)
+        a.receive(other, "direct", 101.0 + number)
+        if number not in (1, 2):
+            a.receive(beat, "lan", 101.0 + number)
+    assert (a.lost("lan"), a.lost("direct"), a.lost("never")) == (2, 0, 0)
+    # Lost ones are not known before something comes; what was overtaken counts as lost and is not taken back.
+    overtaken, last = b.outgoing("lan", {}, 107.0), b.outgoing("lan", {}, 108.0)
+    assert a.lost("lan") == 2
+    a.receive(last, "lan", 108.0)
+    assert kind(a, overtaken, "lan", 108.1) == "replayed"
+    assert a.lost("lan") == 3
+
+
+def test_a_new_process_of_the_peer_counts_anew_and_one_of_an_older_release_not_at_all() -> None:
+    a, b = introduced()
+    for _ in range(50):
+        b.outgoing("lan", {}, 101.0)
+    again = node("b", "B2", 110.0)
+    answer = a.receive(again.outgoing("lan", {}, 110.0), "lan", 110.0)
+    assert isinstance(answer, Answer)
+    told = again.receive(a.outgoing("lan", {}, 110.1, answer.echo), "lan", 110.1)
+    assert isinstance(told, ReceivedMessage)
+    assert isinstance(a.receive(again.outgoing("lan", {}, 110.2), "lan", 110.2), ReceivedMessage)
+    assert a.lost("lan") == 0
+    again.outgoing("lan", {}, 110.3)
+    a.receive(replace(again.outgoing("lan", {}, 110.4), count=None), "lan", 110.4)
+    assert a.lost("lan") == 0
+
+
 def test_what_was_accepted_is_counted_by_link_and_what_was_lost_is_not() -> None:
     a, b = introduced()
     before = a.accepted("lan")

@@ -25,7 +25,8 @@ from twinhull_sidecar.api import sidecar_pb2 as pb
 MIRROR_KEY = "MirrorModule/db/postgres"
 FARM_KEY = "FarmModule/db/front"
 ALL = frozenset(
-    {"get", "switchover", "start", "stop", "restart", "resync", "force-primary", "drain", "hold", "resume"}
+    {"get", "switchover", "start", "stop", "restart", "resync", "verify", "repair", "force-primary", "drain"}
+    | {"hold", "resume"}
 )
 
 

@@ -18,7 +18,8 @@ from tests.unit.operator.console_bench import (
     serving,
 )
 from tests.unit.operator.samples import answer, farm_answer, healthy, healthy_farm, silent
-from twinhull_operator.console.follow import LATE, Given, advance
+from twinhull_operator.console.follow import LATE, advance
+from twinhull_operator.console.given import Given
 from twinhull_operator.console.page import situation_of
 from twinhull_operator.console.plan import Plan
 from twinhull_operator.console.plans import list_plans
@@ -235,7 +236,7 @@ async def test_a_user_with_a_hostile_name_stays_in_one_line(bench: Bench) -> Non
 def test_a_healthy_mirror_can_be_moved_restarted_compared_and_stopped() -> None:
     found = plans(mirror_view())
     assert {key for key, plan in found.items() if not plan.refusal} == {
-        *(SWITCHOVER, "restart:node-a:", "resync::", "stop::", "hold::")
+        *(SWITCHOVER, "restart:node-a:", "resync::", "verify::", "repair::", "stop::", "hold::")
     }
     text = " ".join(found[SWITCHOVER].effects)
     assert "stops on node-a and starts on node-b" in text

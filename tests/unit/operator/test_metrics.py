@@ -129,6 +129,46 @@ def test_links_and_a_resynchronisation() -> None:
     assert shown.get_sample_value("twinhull_module_resync_done_bytes", NODE_A) is None
 
 
+def test_heartbeats_that_were_lost_on_a_link() -> None:
+    peer = pb.Peer(node="node-b", heard=True, links=[pb.Link(name="nodes", up=True, heartbeats=90, lost=3)])
+    shown = registry(view([answer("node-a", "Primary", peer=peer), healthy()[1]]))
+    assert (
+        shown.get_sample_value("twinhull_module_link_lost_heartbeats_total", NODE_A | {"link": "nodes"}) == 3
+    )
+
+
+def test_a_comparison_of_both_nodes_files() -> None:
+    where = {"namespace": "db", "module": "postgres"}
+    primary, secondary = healthy()
+    assert primary.status is not None
+    names = (
+        "running",
+        "compared_files",
+        "compared_bytes",
+        "differences",
+        "repaired_differences",
+        "incomplete",
+    )
+
+    def values(shown: CollectorRegistry) -> list[float | None]:
+        found = [shown.get_sample_value(f"twinhull_module_verify_{name}", where) for name in names]
+        return [*found, shown.get_sample_value("twinhull_module_last_verify_timestamp_seconds", where)]
+
+    assert values(registry(view([primary, secondary]))) == [None] * 7
+    known = primary.status.verification
+    known.CopyFrom(pb.Verification(running=True, begun=100.0, files=7, bytes=4096, found=2, repaired=1))
+    assert values(registry(view([primary, secondary]))) == [1, 7, 4096, 2, 1, 0, None]
+    known.running, known.ended, known.stopped = False, 160.0, "the peer was lost"
+    assert values(registry(view([primary, secondary]))) == [0, 7, 4096, 2, 1, 1, None]
+    known.stopped = ""
+    ended = view([primary, secondary])
+    assert values(registry(ended))[-1] == 160
+    # The time outlives the sidecar that compared.
+    primary.status.ClearField("verification")
+    kept = render_status(module(), [primary, secondary], Findings(), ended.status, now=1.0)
+    assert values(registry(ModuleView(module(), [primary, secondary], kept)))[-1] == 160
+
+
 def took_over(detected: float, **fields: Any) -> NodeReport:
     """node-a after a takeover."""
     steps: dict[str, Any] = {

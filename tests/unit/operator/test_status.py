@@ -224,5 +224,8 @@ def test_what_a_comparison_of_both_trees_found() -> None:
     assert condition(found, "Degraded") == ("True", "TreesDiffer")
     known.repaired = 1
     assert status(reports)["verify"] == "Repaired: 1 differences"
+    known.repaired, known.resync = 0, True
+    assert status(reports)["verify"] == "Resynchronising: 1 differences"
+    assert condition(status(reports), "Degraded") == ("True", "TreesDiffer")
     # While nobody answers it is as it was.
     assert status([silent("node-a"), silent("node-b")], before)["verify"] == "Equal: 7 files"

@@ -3,6 +3,7 @@ import { conditions, events, timeline } from "/static/detail.js";
 import { h } from "/static/dom.js";
 import { bytes, duration, plural, time } from "/static/format.js";
 import { nodePanel } from "/static/node.js";
+import { verification } from "/static/verification.js";
 
 export const SHAPES = { green: "●", orange: "▲", red: "■" };
 
@@ -18,7 +19,7 @@ export function card(module) {
       h("strong", {}, problem.field), problem.node ? ` on ${problem.node}` : "", `: ${problem.message}. `, h("em", {}, problem.mend))),
     module.rollout && h("p", { class: "note", "data-key": "rollout" }, "Rollout: ", module.rollout),
     module.orders.map(order),
-    h("div", { class: "lines", "data-key": "lines" }, module.vips.map(vip), module.sync && sync(module.sync)),
+    h("div", { class: "lines", "data-key": "lines" }, module.vips.map(vip), module.sync && sync(module.sync), module.verification && verification(module.verification)),
     h("div", { class: "nodes", "data-key": "nodes" }, module.nodes.map((node) => nodePanel(module, node))),
     actions(module),
     h("details", { "data-key": "more" },

@@ -26,9 +26,11 @@ def verify(kubectl: Kubectl, arguments: argparse.Namespace) -> int:
         if not now or now.get("begun") == before.get("begun"):
             return False
         known = now
-        return not known.get("running")
+        return not known.get("running") and not known.get("resync")
 
     if not wait_until(ended, started + arguments.timeout):
+        if known.get("resync"):
+            raise late(arguments, "names differ, and the full resynchronisation that repairs them goes on")
         compared = f"{known.get('files', 0)} files compared so far"
         raise late(arguments, f"the comparison goes on, {compared}; `kubectl twinhull status` shows more")
     found, repaired = int(known.get("found", 0)), int(known.get("repaired", 0))
