@@ -13,3 +13,6 @@ async def stop(memo: kopf.Memo) -> None:
         await memo.metrics.close()
     if "modules" in memo:
         await memo.modules.close()
+    # Last: whoever takes over must not meet what this one was just doing.
+    if "leadership" in memo:
+        await memo.leadership.close()

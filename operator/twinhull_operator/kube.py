@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,7 @@ CONFIG_MAPS: Final = Resource("api/v1", "configmaps")
 SECRETS: Final = Resource("api/v1", "secrets")
 SERVICES: Final = Resource("api/v1", "services")
 PODS: Final = Resource("api/v1", "pods")
+LEASES: Final = Resource("apis/coordination.k8s.io/v1", "leases")
 EVENTS: Final = Resource("api/v1", "events")
 NODES: Final = Resource("api/v1", "nodes", namespaced=False)
 DAEMON_SETS: Final = Resource("apis/apps/v1", "daemonsets")
@@ -71,6 +72,13 @@ class ApiError(Exception):
         """Pairs of field and message, where the server gave them."""
 
 
+class NotLeadingError(ApiError):
+    """Nothing was asked of the API server: another operator acts."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "NotLeading", "another operator acts now")
+
+
 def read_error(status: int, body: bytes) -> ApiError:
     """The error in an answer of the API server (a meta/v1 Status, or any text)."""
     try:
@@ -83,9 +91,13 @@ def read_error(status: int, body: bytes) -> ApiError:
 
 
 class Kube:
-    """One session with the API server. Close it when done."""
+    """One session with the API server. Close it when done.
 
-    def __init__(self, connection: kopf.ConnectionInfo) -> None:
+    ``may_act`` is asked at the moment of each request that changes something; NotLeadingError if it may not.
+    """
+
+    def __init__(self, connection: kopf.ConnectionInfo, may_act: Callable[[], bool] = lambda: True) -> None:
+        self._may_act = may_act
         self._server = connection.server.rstrip("/")
         self._connection = connection
         self._session = aiohttp.ClientSession(
@@ -168,6 +180,8 @@ class Kube:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Object:
+        if method != "GET" and not self._may_act():
+            raise NotLeadingError
         headers = {"Accept": "application/json", "Content-Type": content_type, **self._authorization()}
         data = None if body is None else json.dumps(body).encode()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from twinhull_operator.constants import Kind
@@ -25,9 +26,11 @@ class _Kept:
 class Modules:
     """Starts, wakes and stops reconcilers as the resources come, change and go."""
 
-    def __init__(self, kube: Kube, settings: Settings) -> None:
+    def __init__(self, kube: Kube, settings: Settings, term: Callable[[], int] = lambda: 1) -> None:
+        """``term``: see Leadership. An operator that does not act looks, shows and passes orders on."""
         self._kube = kube
         self._settings = settings
+        self._term = term
         self._allotment = asyncio.Lock()
         self._neighbours = Neighbours(kube, lambda: {namespace for _, namespace, _ in self._kept})
         self._kept: dict[tuple[Kind, str, str], _Kept] = {}
@@ -47,6 +50,7 @@ class Modules:
                 name=name,
                 allotment=self._allotment,
                 neighbours=self._neighbours,
+                term=self._term,
             )
             self._kept[kind, namespace, name] = _Kept(uid, generation, reconciler)
         elif kept.generation != generation:
@@ -59,13 +63,21 @@ class Modules:
         if kept is not None:
             await kept.reconciler.close()
         # What it claimed (addresses, directory) is free now; another module may have waited for that.
-        for other in self._kept.values():
-            other.reconciler.wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """This operator begins or ceases to act."""
+        for kept in self._kept.values():
+            kept.reconciler.wake()
 
     def views(self) -> list[ModuleView]:
-        """What the metrics show of each module that could be read."""
+        """What is known of each module that could be read."""
         found = (kept.reconciler.view() for kept in self._kept.values())
         return [view for view in found if view is not None]
+
+    def views_of_leader(self) -> list[ModuleView]:
+        """The same, but nothing while another operator acts: of two replicas one shows a module in its metrics."""
+        return self.views() if self._term() else []
 
     async def order(
         self,

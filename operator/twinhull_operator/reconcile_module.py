@@ -14,7 +14,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from twinhull_operator.report import Drain, Facts, NodeReport, by_name
 from twinhull_operator.rollout import Pod, Step, read_pod
 from twinhull_operator.settings import Settings
 from twinhull_operator.status_farm import read_drain, render_drain
-from twinhull_operator.status_module import Findings, render_status, status_patch
+from twinhull_operator.status_module import Findings, read_findings, render_status, status_patch
 from twinhull_operator.validate_module import check_module, node_addresses
 from twinhull_operator.watch_sidecar import SidecarWatch, retry_delay
 from twinhull_sidecar import tls
@@ -71,6 +71,7 @@ class ModuleReconciler:
         name: str,
         allotment: asyncio.Lock,
         neighbours: Neighbours,
+        term: Callable[[], int] = lambda: 1,
     ) -> None:
         self._kube = kube
         self._settings = settings
@@ -80,6 +81,9 @@ class ModuleReconciler:
         self._name = name
         self._allotment = allotment
         self._neighbours = neighbours
+        self._term = term
+        #: The term in which what is known was read: it is written in no other.
+        self._read_in = 0
         #: The next look must not be an older one: the resource is new or was changed.
         self._fresh = True
         self._done: tuple[Any, ...] | None = None
@@ -169,11 +173,15 @@ class ModuleReconciler:
         """Look, and do it all anew only where something is different, is to be done, or was not looked at for long."""
         fresh, self._fresh = self._fresh, False
         look = await self._neighbours.look(0.0 if fresh else LOOK_AGE)
+        if not self._term():
+            await self._look_on(look)
+            return
         inputs = self._inputs(look)
         now = time.monotonic()
         unfinished = self._findings.rollout is not None or bool(self._findings.problems)
         if (
             inputs is not None
+            and self._read_in == self._term()
             and inputs == self._done
             and not unfinished
             and now < min(self._due, self._renewal)
@@ -183,6 +191,19 @@ class ModuleReconciler:
         await self._reconcile_fully(look)
         # A spread: modules that came together shall not always be looked at together.
         self._done, self._due = inputs, time.monotonic() + FULL_PERIOD * random.uniform(0.75, 1.0)
+
+    async def _look_on(self, look: Look) -> None:
+        """Another operator acts: know what it knows, and listen to the sidecars, for the console and to take over."""
+        self._read_in = 0
+        resource = look.resources.get((self._kind, self._namespace, self._name))
+        module = look.modules.get((self._kind, self._namespace, self._name))
+        if resource is None or module is None:
+            return
+        if len(self._watches) < len(module.node_names) or time.monotonic() >= self._renewal:
+            await self._watch(module, look.nodes)
+            self._renewal = time.monotonic() + self._settings.lifetimes.check_period
+        self._module, self._status = module, dict(resource.get("status") or {})
+        self._findings = read_findings(self._status)
 
     def _inputs(self, look: Look) -> tuple[Any, ...] | None:
         """All that the module's objects and its rollout follow from, and others may change; None: not there."""
@@ -198,14 +219,17 @@ class ModuleReconciler:
         )
 
     async def _reconcile_fully(self, look: Look) -> None:
+        term = self._term()
         resource = await self._kube.get(self._resource, self._namespace, self._name)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             return
         stored = resource.get("status") or {}
-        if not self._status or "conditions" not in stored:
+        if self._read_in != term or not self._status or "conditions" not in stored:
             self._status = dict(stored)
             self._failovers.begin(stored)
             self._drained = read_drain(stored)
+            self._renewal = self._renewal if self._read_in == term else 0.0
+            self._read_in = term
         try:
             module = read_module(resource)
         except (ValueError, KeyError) as error:
@@ -405,7 +429,7 @@ class ModuleReconciler:
 
     async def _publish(self) -> None:
         module = self._module
-        if module is None:
+        if module is None or not self._read_in or self._read_in != self._term():
             return
         reports = self._reports(module)
         if any(not watch.asked for watch in self._watches.values()):

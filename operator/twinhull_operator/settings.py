@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +18,24 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class Election:
+    """The Lease by which one of several operators acts, and this operator's name in it."""
+
+    namespace: str
+    name: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Settings:
     """How module pods are made.
 
     ``cri_socket`` is the container runtime's socket on the nodes, asked for an image's own entrypoint.
     ``metrics_port``: where the operator serves metrics; None: nowhere. ``lifetimes``: of the modules' certificates.
+    ``election``: None where there is one operator only.
     """
 
     sidecar_image: str
@@ -32,8 +47,10 @@ class Settings:
     )
     metrics_port: int | None = None
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    election: Election | None = None
 
 
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 SHORTEST_LIFETIME = datetime.timedelta(seconds=10)
 LONGEST_LIFETIME = Lifetimes().authority / 3
 
@@ -43,9 +60,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     image = environment.get("TWINHULL_SIDECAR_IMAGE", "")
     if not image:
         raise SettingsError("TWINHULL_SIDECAR_IMAGE is not set; set it to the image of the sidecar")
-    socket = environment.get("TWINHULL_CRI_SOCKET", Settings.cri_socket)
-    if not socket.startswith("/") or socket.rsplit("/", 1)[0] == "":
-        raise SettingsError(f"TWINHULL_CRI_SOCKET is {socket!r}; set it to the absolute path of a socket")
+    cri_socket = environment.get("TWINHULL_CRI_SOCKET", Settings.cri_socket)
+    if not cri_socket.startswith("/") or cri_socket.rsplit("/", 1)[0] == "":
+        raise SettingsError(f"TWINHULL_CRI_SOCKET is {cri_socket!r}; set it to the absolute path of a socket")
     defaults = Settings(sidecar_image=image)
     resources: Any = defaults.sidecar_resources
     if text := environment.get("TWINHULL_SIDECAR_RESOURCES"):
@@ -66,11 +83,24 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         sidecar_image=image,
         image_pull_policy=environment.get("TWINHULL_IMAGE_PULL_POLICY", defaults.image_pull_policy),
         image_pull_secrets=tuple(environment.get("TWINHULL_IMAGE_PULL_SECRETS", "").split()),
-        cri_socket=socket,
+        cri_socket=cri_socket,
         sidecar_resources=resources,
         metrics_port=int(port) if port else None,
         lifetimes=_lifetimes(environment.get("TWINHULL_CERTIFICATE_LIFETIME", "")),
+        election=_election(
+            environment.get("TWINHULL_LEASE", ""),
+            environment.get("TWINHULL_IDENTITY") or socket.gethostname(),
+        ),
     )
+
+
+def _election(lease: str, identity: str) -> Election | None:
+    if not lease:
+        return None
+    namespace, separator, name = lease.partition("/")
+    if not (separator and _NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+        raise SettingsError(f"TWINHULL_LEASE is {lease!r}; set it to NAMESPACE/NAME of a Lease")
+    return Election(namespace, name, identity)
 
 
 def _lifetimes(seconds: str) -> Lifetimes:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from twinhull_operator.constants import UP_TO_DATE
 from twinhull_operator.kinds import KINDS
 from twinhull_operator.module import Module, Object
 from twinhull_operator.problem import Problem
 from twinhull_operator.render_config import resource_field
 from twinhull_operator.report import Drain, Facts, NodeReport, by_name
 from twinhull_operator.status_conditions import render_conditions
+from twinhull_operator.status_farm import read_drain
 from twinhull_operator.times import rfc3339, rfc3339_micro, rfc3339_seconds
 from twinhull_sidecar.api import sidecar_pb2 as pb
 
@@ -63,6 +65,27 @@ def render_status(
     if module.base_port is not None:
         status["basePort"] = module.base_port
     return status
+
+
+def read_findings(status: Object) -> Findings:
+    """What another operator found, from the status that it wrote."""
+    nodes = by_name(status.get("nodes"))
+    outdated = next(
+        (c for c in status.get("conditions") or () if c["type"] == UP_TO_DATE and c["status"] != "True"), None
+    )
+    return Findings(
+        problems=tuple(
+            Problem(str(entry["field"]), str(entry["message"]), str(entry["mend"]))
+            for entry in status.get("problems") or ()
+            if not entry.get("node")
+        ),
+        rollout=str(outdated["message"]) if outdated is not None else None,
+        pods={name: str(entry["pod"]) for name, entry in nodes.items() if entry.get("pod")},
+        pod_problems={
+            name: str(entry["podProblem"]) for name, entry in nodes.items() if entry.get("podProblem")
+        },
+        drained=read_drain(status),
+    )
 
 
 def status_patch(before: Object, after: Object) -> Object:

@@ -1,4 +1,4 @@
-"""The plugin on the cluster: a switchover that the client notices as a short pause, and a flipped bit that is repaired."""
+"""The plugin on the cluster: a switchover that the client sees as a short pause, a flipped bit that is repaired."""
 
 from __future__ import annotations
 

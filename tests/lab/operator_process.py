@@ -29,19 +29,20 @@ NAMESPACE = "twinhull-system"
 IMAGE = "example.test/twinhull:1"
 
 
-def grant_rights(server: ApiServer, directory: Path) -> Path:
-    """A kubeconfig of the service account that the chart makes, with the roles that the chart gives it."""
+def grant_rights(server: ApiServer, directory: Path, *values: str) -> Path:
+    """A kubeconfig of the service account that the chart makes with these values, with the roles that it gives it."""
     build_host_tools()
     rendered = subprocess.run(
         [
             *(BINARIES / "helm", "template", "twinhull", REPOSITORY / "charts" / "twinhull"),
             *(f"--namespace={NAMESPACE}", f"--kube-version={KUBERNETES_VERSION}"),
+            *(f"--set={value}" for value in values),
         ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+    kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     wanted = [document for document in yaml.safe_load_all(rendered) if document and document["kind"] in kinds]
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     for document in (namespace, *wanted):
@@ -55,12 +56,13 @@ def grant_rights(server: ApiServer, directory: Path) -> Path:
 
 
 @contextmanager
-def operator(kubeconfig: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the operator; end it in any case."""
+def operator(kubeconfig: Path, log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the operator with these variables in its environment; end it in any case."""
     environment = os.environ | {
         "KUBECONFIG": str(kubeconfig),
         "TWINHULL_SIDECAR_IMAGE": IMAGE,
         "PYTHONPATH": f"{REPOSITORY / 'operator'}:{REPOSITORY / 'sidecar'}",
+        **settings,
     }
     with log.open("ab") as output:
         process = subprocess.Popen(

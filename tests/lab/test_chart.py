@@ -52,6 +52,7 @@ def test_helm_has_no_complaint() -> None:
         "operator.leaveLostNodeAfter=-1",
         "sidecar.criSocket=relative",
         "certificates.lifetimeDays=0",
+        "operator.replicas=3",
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str) -> None:
@@ -75,6 +76,26 @@ def test_the_operator_has_no_privilege_and_leaves_a_lost_node_quickly() -> None:
     seconds = {t["key"]: t.get("tolerationSeconds") for t in pod["tolerations"]}
     assert seconds["node.kubernetes.io/unreachable"] == 5
     assert seconds["node.kubernetes.io/not-ready"] == 5
+
+
+def test_two_replicas_elect_the_one_that_acts() -> None:
+    single, double = render(), render("operator.replicas=2", "console.enabled=true")
+    (one,) = single["Deployment", "twinhull-operator"]["spec"]["template"]["spec"]["containers"]
+    assert "TWINHULL_LEASE" not in {entry["name"] for entry in one["env"]}
+    assert ("Role", "twinhull-election") not in single
+    spec = double["Deployment", "twinhull-operator"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    pod = spec["template"]["spec"]
+    environment = {entry["name"]: entry.get("value", "") for entry in pod["containers"][0]["env"]}
+    election = read_settings(environment | {"TWINHULL_IDENTITY": "a"}).election
+    assert election is not None
+    assert (election.namespace, election.name, election.identity) == ("system", "twinhull-operator", "a")
+    named, new = double["Role", "twinhull-election"]["rules"]
+    assert (named["resourceNames"], named["verbs"]) == ([election.name], ["get", "patch"])
+    assert new["verbs"] == ["create"]
+    # They shall not be on one node, and a session stays with one of them.
+    assert pod["affinity"]["podAntiAffinity"]
+    assert double["Service", "twinhull-console"]["spec"]["sessionAffinity"] == "ClientIP"
 
 
 def test_rights_are_named_one_by_one_and_certificates_cannot_be_listed_or_deleted() -> None:

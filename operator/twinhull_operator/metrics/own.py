@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 REGISTRY: Final = CollectorRegistry()
@@ -30,4 +30,10 @@ STATUS_WRITES: Final = Counter(
     ("kind",),
     registry=REGISTRY,
 )
-OWN_METRICS: Final = (RECONCILE, REQUESTS, STATUS_WRITES)
+LEADER: Final = Gauge(
+    "twinhull_operator_leader",
+    "1 while this operator acts; of two replicas the other one looks, serves its console, and shows no modules here.",
+    registry=REGISTRY,
+)
+LEADER.set(1)
+OWN_METRICS: Final = (RECONCILE, REQUESTS, STATUS_WRITES, LEADER)

@@ -51,7 +51,9 @@ def own_names() -> set[str]:
     names |= {name + ending for name in spread for ending in ("_bucket", "_count", "_sum")}
     for own in OWN_METRICS:
         (family,) = own.describe()
-        endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}[family.type]
+        endings = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}[
+            family.type
+        ]
         names |= {family.name + ending for ending in endings}
     return names
 

@@ -11,7 +11,7 @@ from tests.unit.operator.samples import NODES, answer, healthy, module, silent
 from twinhull_operator.problem import Problem
 from twinhull_operator.render_config import render_config
 from twinhull_operator.report import NodeReport
-from twinhull_operator.status_module import Findings, render_status, status_patch
+from twinhull_operator.status_module import Findings, read_findings, render_status, status_patch
 from twinhull_sidecar.api import sidecar_pb2 as pb
 from twinhull_sidecar.control.assembly import foreign_data
 
@@ -199,6 +199,17 @@ def test_the_last_failover_is_kept_and_replaced_by_a_later_one(promoted: float) 
     if promoted:
         assert found["lastFailover"]["promoted"] == "2023-11-14T22:13:21.500Z"
         assert "vipAnnounced" not in found["lastFailover"]
+
+
+def test_an_operator_that_takes_over_knows_what_the_other_one_found() -> None:
+    problem = Problem("spec.nodes[1].name", "no such node", "name a node")
+    found = Findings((problem,), "deletes a pod", {"node-a": "pg-1"}, {"node-b": "there is no pod"})
+    reports = healthy()
+    assert reports[0].status is not None
+    reports[0].status.problems.append(pb.Problem(field="storage", message="full", mend="make room"))
+    written = render_status(module(), reports, found, {}, now=1.0)
+    assert read_findings(written) == found
+    assert read_findings({}) == Findings()
 
 
 def test_a_merge_patch_says_null_for_what_is_gone() -> None:
