@@ -123,14 +123,16 @@ def shows(page: Browser, *texts: str, seconds: float = 90) -> None:
     page.until(lambda: all(text in page.text(page.card(KEY)) for text in texts), seconds)
 
 
-def picture(page: Browser, state: str, schemes: tuple[str, ...] = ("light",)) -> None:
-    """Take pictures, and look for barriers in each."""
+def picture(page: Browser, state: str) -> None:
+    """Take the state's pictures while it lasts, then look for barriers."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for scheme in schemes:
-        phone = scheme == "phone"
-        page.look(scheme="light" if phone else scheme, width=390 if phone else 1280, height=900)
-        page.picture(PICTURES / f"console-{state}-{scheme}.png")
-        assert page.barriers() == [], (state, scheme)
+    looks = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390)}
+    for name, (scheme, width) in looks.items():
+        page.look(scheme=scheme, width=width, height=900)
+        page.picture(PICTURES / f"console-{state}-{name}.png")
+    for name, (scheme, width) in looks.items():
+        page.look(scheme=scheme, width=width, height=900)
+        assert page.barriers() == [], (state, name)
     page.look()
 
 
@@ -145,7 +147,10 @@ def test_clicks_move_postgresql_and_the_page_follows_a_power_cut(
     with browser(console) as page:
         page.open(token)
         shows(page, "Protected", f"answered by {HOLDER_OF_API.name}")
-        picture(page, "healthy", ("light", "dark", "phone"))
+        give(page, "verify::")
+        finished(page, "verify")
+        shows(page, "both nodes hold the same")
+        picture(page, "healthy")
 
         begin = time.monotonic()
         give(page, f"switchover:{HOLDER_OF_API.name}:")

@@ -1,4 +1,4 @@
-"""Two operators on a real API server, with the chart's rights: one acts, both serve the console, nothing happens twice."""
+"""Two operators on a real API server, with the chart's rights: one acts, both serve, nothing happens twice."""
 
 from __future__ import annotations
 
