@@ -45,8 +45,10 @@ def flip_a_bit(module: Module, serving: Node) -> str:
         "exec", pods[0], "-c", "postgres", "--", "dd", "if=/dev/zero",
         "of=/var/lib/postgresql/data/zeros", "bs=64k", "count=4", "conv=fsync",
     )  # fmt: skip
-    node = other(serving).name
-    run("podman", "exec", node, "sh", "-c", f"printf '\\001' | dd of={path} bs=1 seek={FLIPPED} conv=notrunc")
+    # A failing disk leaves the file's times alone.
+    flip = f"printf '\\001' | dd of={path} bs=1 seek={FLIPPED} conv=notrunc"
+    script = f"set -e; touch -r {path} /run/times; {flip}; touch -r /run/times {path}; rm /run/times"
+    run("podman", "exec", other(serving).name, "sh", "-c", script)
     return "zeros"
 
 

@@ -93,6 +93,9 @@ def test_two_replicas_elect_the_one_that_acts() -> None:
     named, new = double["Role", "twinhull-election"]["rules"]
     assert (named["resourceNames"], named["verbs"]) == ([election.name], ["get", "patch"])
     assert new["verbs"] == ["create"]
+    # Ready is who serves: a Service must not send anybody to a console that does not listen yet.
+    assert one["readinessProbe"]["httpGet"]["port"] == "healthz"
+    assert pod["containers"][0]["readinessProbe"]["tcpSocket"]["port"] == "console"
     # They shall not be on one node, and a session stays with one of them.
     assert pod["affinity"]["podAntiAffinity"]
     assert double["Service", "twinhull-console"]["spec"]["sessionAffinity"] == "ClientIP"
