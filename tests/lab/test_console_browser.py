@@ -232,6 +232,18 @@ def test_every_state_in_light_and_dark_and_on_a_phone_has_no_barrier(bench: Benc
     happened = events(
         "node-b is silent on all links", "became primary", "node-b is back", "both nodes are in sync"
     )
+    block = pb.Difference(volume="data", path="base/16384/2619", what="content", offset=40960, length=4096)
+    block.repaired = True
+    repaired = pb.Verification(
+        repair=True,
+        begun=began,
+        ended=began + 95,
+        files=1208,
+        bytes=41 << 30,
+        found=1,
+        repaired=1,
+        differences=[block],
+    )
     primary = answer(
         "node-a",
         "Primary",
@@ -239,6 +251,7 @@ def test_every_state_in_light_and_dark_and_on_a_phone_has_no_barrier(bench: Benc
         reason="serves; node-b holds every write",
         last_failover=timeline,
         events=happened,
+        verification=repaired,
         **serves,
     )
     catching_up = [
