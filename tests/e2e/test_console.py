@@ -183,7 +183,7 @@ def test_clicks_move_postgresql_and_the_page_follows_a_power_cut(
 
         fill(module)
         power.restore(lost)
-        shows(page, "resynchronising", " MiB of ", seconds=180)
+        shows(page, "resynchronising", " MiB", seconds=180)
         picture(page, "resyncing")
         shows(page, "Protected", seconds=180)
         assert [text for text in page.complaints() if "favicon" not in text] == []

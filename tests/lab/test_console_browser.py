@@ -108,6 +108,28 @@ def test_a_comparison_is_explained_confirmed_followed_and_tells_path_and_block(
     assert page.complaints() == []
 
 
+def test_orders_that_are_done_make_room_for_the_state_but_for_the_newest(bench: Bench, page: Browser) -> None:
+    card = page.card(MIRROR_KEY)
+    for action in ("hold", "stop"):
+        page.until(lambda action=action: page.button(MIRROR_KEY, f"{action}::").is_displayed())  # type: ignore[misc]
+        page.button(MIRROR_KEY, f"{action}::").click()
+        page.until(lambda: page.all("dialog button[type=submit]"))
+        page.one("dialog button[type=submit]").click()
+        page.until(lambda action=action: f"{action} ordered by alice" in page.text(f"{card} > .order"))  # type: ignore[misc]
+        identifier = page.one(f"{card} > .order").get_attribute("data-key")
+        primary, secondary = healthy()
+        assert primary.status is not None
+        assert secondary.status is not None
+        primary.status.last_order.CopyFrom(pb.LastOrder(id=identifier, action=action, state="done"))
+        primary.status.failover_held = secondary.status.failover_held = True
+        bench.modules.shown[0] = mirror_view([primary, secondary])
+    page.until(lambda: len(page.all(f"{card} > .order")) == 1)
+    assert "stop" in page.text(f"{card} > .order")
+    page.one(f"{card} summary").click()
+    page.until(lambda: "hold ordered by alice" in page.text(f"{card} .earlier"))
+    assert page.barriers() == []
+
+
 def test_the_page_follows_and_keeps_what_was_opened_and_where_the_focus_is(
     bench: Bench, page: Browser
 ) -> None:

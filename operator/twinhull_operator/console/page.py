@@ -153,9 +153,11 @@ def _sync(situation: Situation, rate: SyncRate) -> dict[str, Any]:
     progress = sync_progress(situation.reports)
     if progress is not None:
         done, total, files_done, files_total = progress
-        left, speed = rate.seconds_left(total), rate.bytes_per_second
+        # More than all: what the plan did not know of has come since. Better no estimate than a wrong one.
+        known = 0 < total >= done
+        left, speed = rate.seconds_left(total) if known else None, rate.bytes_per_second
         entry["progress"] = {
-            "percent": min(99, 100 * done // total) if total else None,
+            "percent": min(99, 100 * done // total) if known else None,
             "done": done,
             "total": total,
             "filesDone": files_done,

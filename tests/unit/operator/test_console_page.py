@@ -118,6 +118,11 @@ def test_progress_has_an_end_as_soon_as_it_can_be_told() -> None:
     sync = pb.SyncProgress(bytes_done=1, bytes_total=4, files_done=1, files_total=2)
     shown = page(mirror_view([primary(sync=sync), answer("node-b", "Syncing")]))["sync"]
     assert shown["progress"]["percent"] == 25  # type: ignore[index]
+    # More than was planned: there is no estimate.
+    sync = pb.SyncProgress(bytes_done=9, bytes_total=4)
+    shown = page(mirror_view([primary(sync=sync), answer("node-b", "Syncing")]))["sync"]
+    assert shown["progress"]["percent"] is None  # type: ignore[index]
+    assert shown["progress"]["secondsLeft"] is None  # type: ignore[index]
 
 
 def test_a_split_brain_is_not_called_newest_data_on_one_node() -> None:

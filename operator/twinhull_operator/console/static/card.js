@@ -9,6 +9,9 @@ export const SHAPES = { green: "●", orange: "▲", red: "■" };
 
 export function card(module) {
   const name = `name-${module.key}`;
+  // What has ended well makes room for the module's state, but for the newest order, which somebody waits for.
+  const recent = module.orders.filter((entry, index) => index === 0 || entry.state !== "done");
+  const earlier = module.orders.filter((entry) => !recent.includes(entry));
   return h("article", { class: `module ${module.colour}`, "data-key": module.key, "aria-labelledby": name },
     h("header", { "data-key": "header" },
       h("h2", { id: name }, h("span", { class: "namespace" }, `${module.namespace} /`), ` ${module.name}`),
@@ -18,13 +21,14 @@ export function card(module) {
     module.problems.map((problem, index) => h("p", { class: "note red", "data-key": `problem ${index}` },
       h("strong", {}, problem.field), problem.node ? ` on ${problem.node}` : "", `: ${problem.message}. `, h("em", {}, problem.mend))),
     module.rollout && h("p", { class: "note", "data-key": "rollout" }, "Rollout: ", module.rollout),
-    module.orders.map(order),
+    recent.map(order),
     h("div", { class: "lines", "data-key": "lines" }, module.vips.map(vip), module.sync && sync(module.sync), module.verification && verification(module.verification)),
     h("div", { class: "nodes", "data-key": "nodes" }, module.nodes.map((node) => nodePanel(module, node))),
     actions(module),
     h("details", { "data-key": "more" },
       h("summary", {}, "Last failover, events, conditions"),
       h("div", { class: "more" },
+        earlier.length > 0 && h("section", { class: "earlier" }, h("h3", {}, "Earlier orders"), earlier.map(order)),
         h("section", {}, h("h3", {}, "Last failover"), timeline(module.failover)),
         h("section", {}, h("h3", {}, "Events"), events(module.events)),
         h("section", {}, h("h3", {}, "Conditions"), conditions(module.conditions)))));
@@ -47,8 +51,7 @@ function sync(state) {
       ` · ${state.text}`,
       progress && h("span", { class: "progress" },
         h("progress", { max: 100, value: progress.percent, "aria-label": "Resynchronisation" }),
-        h("span", {}, progress.percent === null ? "begins" : `${progress.percent} %`,
-          ` · ${bytes(progress.done)} of ${bytes(progress.total)}`,
+        h("span", {}, progress.percent === null ? bytes(progress.done) : `${progress.percent} % · ${bytes(progress.done)} of ${bytes(progress.total)}`,
           progress.filesTotal ? ` · ${progress.filesDone} of ${plural(progress.filesTotal, "file")}` : "",
           progress.rate ? ` · ${bytes(progress.rate)}/s` : "",
           progress.secondsLeft !== null ? ` · about ${duration(progress.secondsLeft)} left` : " · time left not known yet"))));
