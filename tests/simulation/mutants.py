@@ -202,9 +202,9 @@ MUTANTS = (
     ),
     Mutant("a fence counts only if it succeeded", Facts, "peer_is_fenced", property(_fence_tried), _FENCED),
     Mutant(
-        "writes wait while the peer may have taken over unheard (R1)", doubt, "renewal", _whole_lease, _VOTE
+        "writes wait while the peer may have taken over unheard (R1)", doubt, "renewal", _whole_lease, _SOON
     ),
-    Mutant("a vote is not one's own while it is given back", Ballot, "want", _keep_while_returning, _VOTE),
+    Mutant("a vote is not one's own while it is given back", Ballot, "want", _keep_while_returning, _SOON),
     Mutant("a vote is changed by compare-and-swap only", Witnesses, "write", _blind_write, _VOTE),
     Mutant("a vote that is the peer's is not taken", Ballot, "next", _take_always, _VOTE),
     Mutant("taking a vote writes, even one's own", Ballot, "read", _own_by_reading, _SOON),
