@@ -26,7 +26,7 @@ ARGS ?=
 
 # What the tests, the demo and the test cluster call beside the toolchains (Python 3.11, Rust, Go).
 APT_PACKAGES := podman netavark aardvark-dns runc debootstrap nftables iptables conntrack fuse3 iproute2 iputils-ping \
-	util-linux e2fsprogs xfsprogs procps kmod fio stress-ng postgresql python3-venv chromium chromium-driver
+	util-linux e2fsprogs xfsprogs btrfs-progs procps kmod fio stress-ng postgresql python3-venv chromium chromium-driver
 APT_BENCH_PACKAGES := glusterfs-server glusterfs-client nginx-light wrk haproxy keepalived libnftables1
 
 # Sources whose change makes a step necessary again.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,32 +117,3 @@ def test_foreign_and_damaged_records_are_refused(pair: EnginePair) -> None:
     pair.b.start()
     with pytest.raises(EngineError):
         pair.b.call("status")
-
-
-def test_a_full_disk_on_the_secondary_drops_it_and_the_primary_goes_on(tmp_path: Path) -> None:
-    image = tmp_path / "small.img"
-    with image.open("wb") as file:
-        file.truncate(24 << 20)
-    with engine_pair(tmp_path) as pair:
-        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-        subprocess.run(["mount", "-o", "loop", str(image), str(pair.b.backing)], check=True)
-        try:
-            pair.serve()
-            pair.in_sync()
-            large = bytes(1 << 20)
-            writer = subprocess.Popen(
-                ["dd", "if=/dev/urandom", f"of={pair.a.mount}/large", "bs=1M", "count=40"],
-                stderr=subprocess.DEVNULL,
-            )
-            wait_for("dropped", lambda: pair.a.status()["dropped"] is not None)
-            assert "space" in pair.a.status()["dropped"]
-            assert not pair.b.status()["in_sync"]
-            pair.a.call("go_alone")
-            assert writer.wait(30) == 0
-            (pair.a.mount / "large").unlink()
-            (pair.a.mount / "small").write_bytes(large)
-            pair.in_sync()
-            pair.assert_equal()
-        finally:
-            pair.close()
-            subprocess.run(["umount", str(pair.b.backing)], check=True)

@@ -25,6 +25,8 @@ pub struct Authority {
     /// The next change must first be made durable in the record.
     pending: AtomicBool,
     settling: Mutex<()>,
+    /// This node's disk failed since it became primary.
+    failing: AtomicBool,
     recorded_ns: AtomicU64,
     first_change_ns: AtomicU64,
     on_error: Box<dyn Fn(String) + Send + Sync>,
@@ -45,6 +47,7 @@ impl Authority {
             store,
             pending: AtomicBool::new(false),
             settling: Mutex::new(()),
+            failing: AtomicBool::new(false),
             recorded_ns: AtomicU64::new(0),
             first_change_ns: AtomicU64::new(0),
             on_error,
@@ -68,7 +71,19 @@ impl Authority {
 
     /// This node's disk fails.
     pub fn disk_failed(&self, error: rustix::io::Errno) {
+        self.failing.store(true, Ordering::Release);
         (self.on_error)(format!("this node's disk fails: {error}"));
+    }
+
+    /// A flush failed: this node's disk lacks what was acknowledged, whatever its cache still has.
+    pub fn flush_failed(&self, error: rustix::io::Errno) {
+        self.store.distrust_cache();
+        self.disk_failed(error);
+    }
+
+    /// See [`Self::disk_failed`].
+    pub fn is_disk_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
     }
 
     /// Become primary. `alone`: the peer is outdated, durably, when this returns.

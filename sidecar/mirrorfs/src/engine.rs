@@ -182,6 +182,8 @@ impl Engine {
             fs::create_dir_all(&volume.backing).map_err(|error| {
                 EngineError::volume(&volume.backing, Errno::from_io_error(&error).unwrap_or(Errno::IO))
             })?;
+            // Now: a node whose disk is full must be able to mount. What fails here the mount will tell.
+            let _ = fs::create_dir_all(&volume.mountpoint);
             // A record without the marker: the disk is not there. During a first synchronisation it may not be set yet.
             if store.get().is_some_and(|record| record.generation != NO_GENERATION) {
                 marker::check(&volume.backing, &config.uid)?;

@@ -139,6 +139,27 @@ impl Core {
         }
     }
 
+    /// What was written before could not be brought to stable storage, whatever the reason: full or not, this node's
+    /// disk lacks what was acknowledged.
+    fn watch_flush(&self, error: Errno) {
+        // Of objects that cannot be flushed at all.
+        if !matches!(error, Errno::INVAL | Errno::OPNOTSUPP) && self.stream.mode() != Mode::Aborted {
+            self.authority.flush_failed(error);
+        }
+    }
+
+    /// Something was changed here. What fails before it has its place in the stream leaves the peer without it: then
+    /// the trees are not equal any more, and are compared.
+    fn done_here<T>(&self, body: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        body().inspect_err(|&error| self.diverge(error, "a change was made and then could not be looked at"))
+    }
+
+    /// See [`Stream::diverge`]. A failing disk is told first: nobody is brought level by that.
+    fn diverge(&self, error: Errno, what: &str) {
+        self.watch_disk(error);
+        self.stream.diverge(&format!("on this node {what}: {error}"));
+    }
+
     /// Wait until the operation counts.
     fn confirm(&self, ticket: Ticket) -> Result<(), Errno> {
         if ticket != Ticket::NONE && self.stream.wait(ticket) == Outcome::Aborted {

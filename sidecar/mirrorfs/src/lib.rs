@@ -14,6 +14,7 @@
 pub mod adoption;
 pub mod apply;
 pub mod authority;
+pub mod durable;
 pub mod engine;
 pub mod fs;
 pub mod fuse;

@@ -6,15 +6,17 @@
 //! never from clocks or file times.
 //!
 //! On disk: `record.json` in the state directory, one JSON object with a format version and the CRC32C of the
-//! record, replaced by write, fsync, rename, fsync of the directory.
+//! record, replaced as `durable.rs` says.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::replace;
 use crate::op::Lineage;
 
 /// Version of the file's format that this program writes and reads.
@@ -105,6 +107,10 @@ pub struct Record {
     /// `None`: nothing is known of what changed, a peer is compared in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalTie>,
+    /// A flush failed: the page cache may hold what the disk lacks. Until this node has been brought level by what its
+    /// disk has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cache_suspect: bool,
 }
 
 impl Record {
@@ -233,6 +239,7 @@ struct Envelope {
 pub struct Store {
     path: PathBuf,
     current: Mutex<Option<Record>>,
+    cache_suspect: AtomicBool,
 }
 
 impl Store {
@@ -249,7 +256,8 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io(error)),
         };
-        Ok(Self { path, current: Mutex::new(current) })
+        let suspect = current.as_ref().is_some_and(|record| record.cache_suspect);
+        Ok(Self { path, current: Mutex::new(current), cache_suspect: AtomicBool::new(suspect) })
     }
 
     /// The record as it is durable now; `None` on a fresh node. Does not touch the disk.
@@ -287,14 +295,28 @@ impl Store {
         let io = |source| RecordError::Io { path: self.path.display().to_string(), source };
         let envelope = Envelope { format: FORMAT, crc32c: checksum(record).map_err(io)?, record: record.clone() };
         let bytes = serde_json::to_vec_pretty(&envelope).map_err(|error| io(error.into()))?;
-        let temporary = self.path.with_extension("json.new");
-        let mut file = File::create(&temporary).map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        drop(file);
-        fs::rename(&temporary, &self.path).map_err(io)?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+        replace(&self.path, &bytes).map_err(io)
+    }
+
+    /// A flush failed on this node: its page cache may hold what its disk lacks, and will not write it again.
+    pub fn distrust_cache(&self) {
+        self.cache_suspect.store(true, Ordering::Release);
+        // On this very disk, perhaps: then the process remembers at least.
+        let _ = self.update(|record| {
+            record.cache_suspect = true;
+            Ok(())
+        });
+    }
+
+    /// Whether a comparison must read the disk itself.
+    pub fn is_cache_suspect(&self) -> bool {
+        self.cache_suspect.load(Ordering::Acquire)
+    }
+
+    /// What could not be flushed has been compared with the peer's, from the disk, and everything is flushed. The record
+    /// is to say so, too.
+    pub fn trust_cache(&self) {
+        self.cache_suspect.store(false, Ordering::Release);
     }
 }
 

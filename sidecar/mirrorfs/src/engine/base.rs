@@ -36,7 +36,7 @@ impl Link {
         }
         let ended = self.core.end_era();
         if let Err(error) = self.core.flush_volumes() {
-            self.core.authority().disk_failed(error);
+            self.core.authority().flush_failed(error);
             journal.lose(&format!("this node's volumes could not be flushed: {error}"))?;
             return Ok(None);
         }
@@ -98,7 +98,7 @@ impl Link {
             return Ok(());
         }
         if let Err(error) = self.core.flush_volumes() {
-            self.core.authority().disk_failed(error);
+            self.core.authority().flush_failed(error);
             return Ok(());
         }
         let flushed = stream.wait(flush) == Outcome::Acknowledged;

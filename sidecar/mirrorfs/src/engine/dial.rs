@@ -68,6 +68,8 @@ pub struct Own<'a> {
     pub full: bool,
     /// Why this node's journal is of no use; `None`: it is.
     pub journal: Option<&'a str>,
+    /// This node's disk fails.
+    pub failing: bool,
 }
 
 /// How to go on.
@@ -105,6 +107,13 @@ pub fn plan(own: &Own<'_>, peer: &State) -> Plan {
                 }
             }
         }
+    }
+    let is_whole = peer.record.as_ref().is_some_and(|record| record.consistent) && !own.record.alone;
+    if own.failing && is_whole {
+        // To be compared, the peer would have to give up being promotable: it may hold the only whole copy.
+        return Plan::Refuse(
+            "this node's disk fails, and the peer holds a whole copy: the peer is to take over".to_owned(),
+        );
     }
     match may_overwrite(own.record, peer, own.discard) {
         Err(refusal) => Plan::Refuse(refusal.text),
@@ -162,7 +171,7 @@ mod tests {
     }
 
     fn own(record: &Record) -> Own<'_> {
-        Own { record, stream: None, token: None, discard: None, full: false, journal: None }
+        Own { record, stream: None, token: None, discard: None, full: false, journal: None, failing: false }
     }
 
     fn is_full(plan: &Plan, discarding: Option<&str>) -> bool {
@@ -181,6 +190,21 @@ mod tests {
         let failed = State { failed: Some("disk full".to_owned()), ..peer.clone() };
         assert!(is_full(&plan(&knows, &failed), None));
         assert!(is_full(&plan(&Own { full: true, ..knows }, &peer), None));
+    }
+
+    #[test]
+    fn a_failing_disk_does_not_make_a_whole_copy_unpromotable() {
+        let mine = record("g", &[]);
+        let whole = State { record: Some(Record { consistent: true, ..record("g", &[]) }), ..State::default() };
+        let failing = Own { failing: true, ..own(&mine) };
+        assert!(matches!(plan(&failing, &whole), Plan::Refuse(why) if why.contains("disk fails")));
+        let resumes = State { stream: Some("s".to_owned()), applied: 3, ..whole.clone() };
+        assert_eq!(plan(&Own { stream: Some(("s", 3..=3)), ..failing.clone() }, &resumes), Plan::Resume { applied: 3 });
+        // One that is outdated or half synchronised already has nothing to lose.
+        let alone = Record { alone: true, ..mine.clone() };
+        assert!(is_full(&plan(&Own { record: &alone, ..failing.clone() }, &whole), None));
+        let half = State { record: Some(record("g", &[])), ..State::default() };
+        assert!(is_full(&plan(&failing, &half), None));
     }
 
     #[test]

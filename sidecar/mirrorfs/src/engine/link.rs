@@ -153,7 +153,7 @@ impl Link {
 
     /// The peer has everything, as of the last acknowledgement.
     pub fn in_sync(&self) -> bool {
-        self.stream().mode() == Mode::Mirrored && self.synced.load(Ordering::Acquire) == self.stream().epoch()
+        self.stream().is_mirrored() && self.synced.load(Ordering::Acquire) == self.stream().epoch()
     }
 
     /// The peer with this generation may be overwritten.
@@ -231,6 +231,7 @@ impl Link {
                 discard: state.discard.as_deref(),
                 full: state.full,
                 journal: journal.as_deref(),
+                failing: self.core.authority().is_disk_failing(),
             };
             plan(&own, &peer)
         };

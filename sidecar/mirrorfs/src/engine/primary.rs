@@ -183,7 +183,8 @@ impl Primary {
 
     fn flush_here(&self) -> Result<(), EngineError> {
         for root in self.core.table().roots() {
-            syncfs(self.core.table().root_fd(root.volume)).map_err(EngineError::Flush)?;
+            let flushed = syncfs(self.core.table().root_fd(root.volume));
+            flushed.inspect_err(|_| self.store.distrust_cache()).map_err(EngineError::Flush)?;
         }
         Ok(())
     }

@@ -52,21 +52,28 @@ impl Core {
             if let Some(mode) = change.mode {
                 chmodat(CWD, proc_path(&*path), Mode::from_bits_retain(mode & 0o7777), AtFlags::empty())?;
                 if streams {
-                    ticket = self.stream.submit(&Op::Chmod { oid, mode: fstat(&*path)?.st_mode })?;
+                    let op = || Ok(self.stream.submit(&Op::Chmod { oid, mode: fstat(&*path)?.st_mode })?);
+                    ticket = self.done_here(op)?;
                 }
             }
             if change.uid.is_some() || change.gid.is_some() {
                 let (owner, group) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));
                 chownat(&*path, "", owner, group, AtFlags::EMPTY_PATH)?;
                 if streams {
-                    let Stat { st_uid: uid, st_gid: gid, st_mode: mode, .. } = fstat(&*path)?;
-                    ticket = self.stream.submit(&Op::Chown { oid, uid, gid, mode })?;
+                    ticket = self.done_here(|| {
+                        let Stat { st_uid: uid, st_gid: gid, st_mode: mode, .. } = fstat(&*path)?;
+                        Ok(self.stream.submit(&Op::Chown { oid, uid, gid, mode })?)
+                    })?;
                 }
             }
             if let Some(size) = change.size {
-                ftruncate(&*inode.data()?, size)?;
+                ftruncate(&*inode.data()?, size).inspect_err(|_| self.tell_time(inode, path.as_fd(), streams))?;
                 if streams {
-                    ticket = self.stream.submit(&Op::Truncate { oid, size, mtime: mtime_of(&fstat(&*path)?) })?;
+                    let op = || {
+                        let mtime = mtime_of(&fstat(&*path)?);
+                        Ok(self.stream.submit(&Op::Truncate { oid, size, mtime })?)
+                    };
+                    ticket = self.done_here(op)?;
                 }
             }
             if change.clear_special {
@@ -80,7 +87,8 @@ impl Core {
                     Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) };
                 utimensat(CWD, proc_path(&*path), &times, AtFlags::empty())?;
                 if streams && change.mtime.is_some() {
-                    ticket = self.stream.submit(&Op::Mtime { oid, mtime: mtime_of(&fstat(&*path)?) })?;
+                    let op = || Ok(self.stream.submit(&Op::Mtime { oid, mtime: mtime_of(&fstat(&*path)?) })?);
+                    ticket = self.done_here(op)?;
                 }
             }
             inode.touched(ticket.seq);
@@ -164,14 +172,16 @@ impl Core {
             let path = inode.path()?;
             let place = proc_path(path.as_fd());
             local(&place)?;
-            let mut mode = fstat(&*path)?.st_mode;
-            if clear_group && mode & libc::S_ISGID != 0 {
-                mode &= !libc::S_ISGID;
-                chmodat(CWD, &place, Mode::from_bits_retain(mode & 0o7777), AtFlags::empty())?;
-            }
-            let ticket = if streams { self.stream.submit(&op(inode.oid, mode))? } else { Ticket::NONE };
-            inode.touched(ticket.seq);
-            Ok(((), ticket))
+            self.done_here(|| {
+                let mut mode = fstat(&*path)?.st_mode;
+                if clear_group && mode & libc::S_ISGID != 0 {
+                    mode &= !libc::S_ISGID;
+                    chmodat(CWD, &place, Mode::from_bits_retain(mode & 0o7777), AtFlags::empty())?;
+                }
+                let ticket = if streams { self.stream.submit(&op(inode.oid, mode))? } else { Ticket::NONE };
+                inode.touched(ticket.seq);
+                Ok(((), ticket))
+            })
         })
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{FallocateFlags, FileType, SeekFrom, fallocate, fdatasync, fstat, fsync, seek};
+use rustix::fs::{FallocateFlags, FileType, SeekFrom, Stat, fallocate, fdatasync, fstat, fsync, ftruncate, seek};
 use rustix::io::{Errno, pread, pwrite};
 
 use super::inode::Inode;
@@ -37,19 +37,22 @@ impl Core {
             let fd = inode.data()?;
             self.mark_contents(inode, offset, offset.saturating_add(data.len() as u64))?;
             let streams = self.streams(inode)?;
-            let written = write_at(fd.as_fd(), offset, data)?;
-            let stat = fstat(&*fd)?;
-            let mut ticket = if clear_special { self.clear_special(inode, &stat, streams)? } else { Ticket::NONE };
-            if streams {
-                ticket = self.stream.submit(&Op::Write {
-                    oid: inode.oid,
-                    offset,
-                    data: Cow::Borrowed(&data[..written]),
-                    mtime: mtime_of(&stat),
-                })?;
-                inode.touched(ticket.seq);
-            }
-            Ok((written, ticket))
+            let written =
+                write_at(fd.as_fd(), offset, data).inspect_err(|_| self.tell_time(inode, fd.as_fd(), streams))?;
+            self.done_here(|| {
+                let stat = fstat(&*fd)?;
+                let mut ticket = if clear_special { self.clear_special(inode, &stat, streams)? } else { Ticket::NONE };
+                if streams {
+                    ticket = self.stream.submit(&Op::Write {
+                        oid: inode.oid,
+                        offset,
+                        data: Cow::Borrowed(&data[..written]),
+                        mtime: mtime_of(&stat),
+                    })?;
+                    inode.touched(ticket.seq);
+                }
+                Ok((written, ticket))
+            })
         })
     }
 
@@ -61,22 +64,76 @@ impl Core {
             let _order = inode.order.lock();
             let fd = inode.data()?;
             let shifts = flags.intersects(FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE);
+            let before = fstat(&*fd)?;
             let end = offset.saturating_add(len);
-            let end = if shifts { end.saturating_add(fstat(&*fd)?.st_size as u64) } else { end };
+            let end = if shifts { end.saturating_add(before.st_size as u64) } else { end };
             self.mark_contents(inode, offset, end)?;
             let streams = self.streams(inode)?;
-            fallocate(&*fd, flags, offset, len)?;
+            if let Err(error) = fallocate(&*fd, flags, offset, len) {
+                if matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::IO) {
+                    self.undo_allocation(inode, fd.as_fd(), flags, &before, streams);
+                }
+                return Err(error);
+            }
             if shifts {
                 inode.shifts.fetch_add(1, Ordering::Release);
             }
             if !streams {
                 return Ok(((), Ticket::NONE));
             }
-            let mtime = mtime_of(&fstat(&*fd)?);
-            let ticket = self.stream.submit(&Op::Fallocate { oid: inode.oid, mode, offset, len, mtime })?;
-            inode.touched(ticket.seq);
-            Ok(((), ticket))
+            self.done_here(|| {
+                let mtime = mtime_of(&fstat(&*fd)?);
+                let ticket = self.stream.submit(&Op::Fallocate { oid: inode.oid, mode, offset, len, mtime })?;
+                inode.touched(ticket.seq);
+                Ok(((), ticket))
+            })
         })
+    }
+
+    /// There was no room, and a part of it may have been done. The inode's order is held.
+    fn undo_allocation(
+        &self,
+        inode: &Arc<Inode>,
+        fd: BorrowedFd<'_>,
+        flags: FallocateFlags,
+        before: &Stat,
+        streams: bool,
+    ) {
+        let size = before.st_size as u64;
+        let undone = fstat(fd).and_then(|now| match () {
+            // A part of the range may have been zeroed or moved.
+            () if !(flags - FallocateFlags::KEEP_SIZE).is_empty() => Err(Errno::NOSPC),
+            () if (now.st_size, now.st_blocks) == (before.st_size, before.st_blocks) => Ok(false),
+            // What was reserved beyond the end goes, here and there; what lies within it reads as zeros, as before.
+            () => ftruncate(fd, size).map(|()| true),
+        });
+        let told = undone.and_then(|truncated| {
+            if truncated && streams {
+                let mtime = mtime_of(&fstat(fd)?);
+                self.stream.submit(&Op::Truncate { oid: inode.oid, size, mtime })?;
+            } else {
+                self.tell_time(inode, fd, streams);
+            }
+            Ok(())
+        });
+        if let Err(error) = told
+            && streams
+        {
+            self.diverge(error, "a part of a file was changed by an operation that failed");
+        }
+    }
+
+    /// A change of contents was refused; the file system may have set the time of modification all the same.
+    pub(super) fn tell_time(&self, inode: &Arc<Inode>, fd: BorrowedFd<'_>, streams: bool) {
+        if !streams {
+            return;
+        }
+        let told = fstat(fd).and_then(|stat| {
+            Ok(self.stream.submit(&Op::Mtime { oid: inode.oid, mtime: mtime_of(&stat) }).map(drop)?)
+        });
+        if let Err(error) = told {
+            self.diverge(error, "a file whose change failed cannot be looked at");
+        }
     }
 
     /// Flush to stable storage, on both nodes at once.
@@ -97,7 +154,7 @@ impl Core {
             FileType::RegularFile => inode.data().and_then(|fd| if data_only { fdatasync(&*fd) } else { fsync(&*fd) }),
             _ => inode.readable().and_then(fsync),
         };
-        let local = local.inspect_err(|&error| self.watch_disk(error));
+        let local = local.inspect_err(|&error| self.watch_flush(error));
         self.confirm(ticket)?;
         local
     }

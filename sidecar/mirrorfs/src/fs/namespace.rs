@@ -57,35 +57,40 @@ impl Core {
             let streams = self.prepare_directory(parent)?;
             let directory = parent.path()?;
             self.mark_entry(parent, name)?;
-            let (path, data) = create(directory.as_fd(), name, caller, new)?;
-            let finished = give_to(directory.as_fd(), path.as_fd(), caller).and_then(|()| fstat(&path));
-            let stat = match finished {
-                Ok(stat) => stat,
+            let data = create(directory.as_fd(), name, caller, new)?;
+            let (path, stat) = match finish(directory.as_fd(), name, caller) {
+                Ok(finished) => finished,
                 Err(error) => {
-                    // An operation never half-succeeds; that even this fails leaves an empty object and the error.
-                    let flags =
-                        if matches!(new, New::Directory { .. }) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-                    let _ = unlinkat(&*directory, name, flags);
+                    // An operation never half-succeeds.
+                    let is_directory = matches!(new, New::Directory { .. });
+                    let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                    self.done_here(|| unlinkat(&*directory, name, flags))?;
+                    self.tell_time(parent, directory.as_fd(), streams);
                     return Err(error);
                 }
             };
-            let meta = if streams { Some(meta_of(&path, &stat)?) } else { None };
-            let inode = self.table.intern(parent.volume, &stat, path);
-            inode.add_name(parent, name);
-            self.mark_made(parent, &inode)?;
-            if let Some(data) = data {
-                inode.keep_data(Arc::new(data));
-            }
-            self.table.remember(&inode);
-            let Some(meta) = meta else { return Ok((Found { inode, stat }, Ticket::NONE)) };
-            let (oid, at, dir_mtime) = (inode.oid, place(parent, name), mtime(directory.as_fd())?);
-            let ticket = self.stream.submit(&match new {
-                New::File { .. } | New::Special { .. } => Op::Create { oid, at, meta, dir_mtime },
-                New::Directory { .. } => Op::Mkdir { oid, at, meta, dir_mtime },
-                New::Symlink { target } => Op::Symlink { oid, at, target: target.to_vec(), meta, dir_mtime },
-            })?;
-            self.made(&inode);
-            Ok((Found { inode, stat }, ticket))
+            self.done_here(|| {
+                let meta = if streams { Some(meta_of(&path, &stat)?) } else { None };
+                let inode = self.table.intern(parent.volume, &stat, path);
+                inode.add_name(parent, name);
+                self.mark_made(parent, &inode)?;
+                if let Some(data) = data {
+                    inode.keep_data(Arc::new(data));
+                }
+                let Some(meta) = meta else {
+                    self.table.remember(&inode);
+                    return Ok((Found { inode, stat }, Ticket::NONE));
+                };
+                let (oid, at, dir_mtime) = (inode.oid, place(parent, name), mtime(directory.as_fd())?);
+                let ticket = self.stream.submit(&match new {
+                    New::File { .. } | New::Special { .. } => Op::Create { oid, at, meta, dir_mtime },
+                    New::Directory { .. } => Op::Mkdir { oid, at, meta, dir_mtime },
+                    New::Symlink { target } => Op::Symlink { oid, at, target: target.to_vec(), meta, dir_mtime },
+                })?;
+                self.table.remember(&inode);
+                self.made(&inode);
+                Ok((Found { inode, stat }, ticket))
+            })
         })
     }
 
@@ -125,21 +130,25 @@ impl Core {
             self.mark_placed(inode, &fstat(&*path)?)?;
             linkat(&*path, "", &*directory, name, AtFlags::EMPTY_PATH)?;
             inode.add_name(parent, name);
-            let stat = fstat(&*path)?;
-            self.table.remember(inode);
-            if !streams {
-                return Ok((Found { inode: Arc::clone(inode), stat }, Ticket::NONE));
-            }
-            let (oid, at, dir_mtime) = (inode.oid, place(parent, name), mtime(directory.as_fd())?);
-            let ticket = if known {
-                self.stream.submit(&Op::Link { oid, at, dir_mtime })?
-            } else {
-                self.create_for_peer(inode, at, &stat, dir_mtime)?
-            };
-            self.pin(inode);
-            // The walk compares its contents, wherever it has been already.
-            self.moved(inode);
-            Ok((Found { inode: Arc::clone(inode), stat }, ticket))
+            self.done_here(|| {
+                let stat = fstat(&*path)?;
+                let ticket = if streams {
+                    let (oid, at, dir_mtime) = (inode.oid, place(parent, name), mtime(directory.as_fd())?);
+                    let ticket = if known {
+                        self.stream.submit(&Op::Link { oid, at, dir_mtime })?
+                    } else {
+                        self.create_for_peer(inode, at, &stat, dir_mtime)?
+                    };
+                    self.pin(inode);
+                    // The walk compares its contents, wherever it has been already.
+                    self.moved(inode);
+                    ticket
+                } else {
+                    Ticket::NONE
+                };
+                self.table.remember(inode);
+                Ok((Found { inode: Arc::clone(inode), stat }, ticket))
+            })
         })
     }
 
@@ -191,13 +200,15 @@ impl Core {
             if !streams {
                 return Ok(((), Ticket::NONE));
             }
-            let (at, dir_mtime) = (place(parent, name), mtime(directory.as_fd())?);
-            let ticket = self.stream.submit(&if flags.contains(AtFlags::REMOVEDIR) {
-                Op::Rmdir { at, dir_mtime }
-            } else {
-                Op::Unlink { at, keep, dir_mtime }
-            })?;
-            Ok(((), ticket))
+            self.done_here(|| {
+                let (at, dir_mtime) = (place(parent, name), mtime(directory.as_fd())?);
+                let ticket = self.stream.submit(&if flags.contains(AtFlags::REMOVEDIR) {
+                    Op::Rmdir { at, dir_mtime }
+                } else {
+                    Op::Unlink { at, keep, dir_mtime }
+                })?;
+                Ok(((), ticket))
+            })
         })
     }
 
@@ -253,15 +264,17 @@ impl Core {
             if !streams {
                 return Ok(((), Ticket::NONE));
             }
-            let ticket = self.stream.submit(&Op::Rename {
-                from: place(parent, name),
-                to: place(new_parent, new_name),
-                flags: flags.bits(),
-                keep,
-                from_mtime: mtime(from.as_fd())?,
-                to_mtime: mtime(to.as_fd())?,
-            })?;
-            Ok(((), ticket))
+            self.done_here(|| {
+                let ticket = self.stream.submit(&Op::Rename {
+                    from: place(parent, name),
+                    to: place(new_parent, new_name),
+                    flags: flags.bits(),
+                    keep,
+                    from_mtime: mtime(from.as_fd())?,
+                    to_mtime: mtime(to.as_fd())?,
+                })?;
+                Ok(((), ticket))
+            })
         })
     }
 
@@ -326,18 +339,12 @@ fn permissions(mode: u32) -> Mode {
     Mode::from_bits_retain(mode & 0o7777)
 }
 
-fn create(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-    caller: Caller,
-    new: New<'_>,
-) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
-    let path_flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+/// Make the object; a regular file's descriptor for reading and writing.
+fn create(directory: BorrowedFd<'_>, name: &[u8], caller: Caller, new: New<'_>) -> Result<Option<OwnedFd>, Errno> {
     match new {
         New::File { mode } => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let data = with_umask(caller.umask, || openat(directory, name, flags, permissions(mode)))?;
-            return Ok((openat(directory, name, path_flags, Mode::empty())?, Some(data)));
+            return with_umask(caller.umask, || openat(directory, name, flags, permissions(mode))).map(Some);
         }
         New::Directory { mode } => with_umask(caller.umask, || mkdirat(directory, name, permissions(mode)))?,
         New::Special { mode, rdev } => {
@@ -346,7 +353,15 @@ fn create(
         }
         New::Symlink { target } => symlinkat(target, directory, name)?,
     }
-    Ok((openat(directory, name, path_flags, Mode::empty())?, None))
+    Ok(None)
+}
+
+/// Make the new object the caller's; its `O_PATH` descriptor and attributes.
+fn finish(directory: BorrowedFd<'_>, name: &[u8], caller: Caller) -> Result<(OwnedFd, Stat), Errno> {
+    let path = openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    give_to(directory, path.as_fd(), caller)?;
+    let stat = fstat(&path)?;
+    Ok((path, stat))
 }
 
 /// Make the new object the caller's. In a directory with the set-group-ID bit it keeps the directory's group.

@@ -90,6 +90,7 @@ impl Stream {
         let now = Instant::now();
         let inner = Inner {
             mode: Mode::Detached,
+            diverged: false,
             epoch: 0,
             name: String::new(),
             last: 0,
@@ -123,6 +124,12 @@ impl Stream {
         self.inner.lock().mode
     }
 
+    /// Operations count when the peer has acknowledged them, and it can: it has not failed to apply one.
+    pub fn is_mirrored(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.mode == Mode::Mirrored && inner.failed.is_none()
+    }
+
     // ---- life
 
     /// Begin a new stream with the operations that `first` submits. The caller holds the namespace exclusively, so
@@ -133,6 +140,7 @@ impl Stream {
             return;
         }
         inner.clear();
+        inner.diverged = false;
         inner.mode = mode;
         inner.name = name;
         inner.epoch += 1;
@@ -180,7 +188,7 @@ impl Stream {
     /// one that was agreed on any more.
     pub fn connect(&self, name: &str, connection: Arc<Connection>, applied: Seq) -> bool {
         let mut inner = self.inner.lock();
-        if inner.name != name || matches!(inner.mode, Mode::Detached | Mode::Aborted) {
+        if inner.name != name || inner.diverged || matches!(inner.mode, Mode::Detached | Mode::Aborted) {
             return false;
         }
         inner.disconnect(&Why::Ended("replaced by a new connection".to_owned()));
@@ -209,6 +217,23 @@ impl Stream {
             return;
         }
         inner.disconnect(&why);
+        if inner.mode == Mode::Syncing {
+            inner.mode = Mode::Detached;
+            inner.clear();
+        }
+        drop(inner);
+        self.announce();
+    }
+
+    /// This node's files have something that the stream will never have: whatever the peer acknowledges, it must be
+    /// compared before it counts as level again. Whoever waits goes on waiting until that has begun.
+    pub fn diverge(&self, reason: &str) {
+        let mut inner = self.inner.lock();
+        if matches!(inner.mode, Mode::Detached | Mode::Aborted) {
+            return;
+        }
+        inner.diverged = true;
+        inner.disconnect(&Why::Ended(reason.to_owned()));
         if inner.mode == Mode::Syncing {
             inner.mode = Mode::Detached;
             inner.clear();
@@ -363,7 +388,7 @@ impl Stream {
     /// Name of the stream that waits for acknowledgements, and the positions from which a peer can go on with it.
     pub fn resumable(&self) -> Option<(String, RangeInclusive<Seq>)> {
         let inner = self.inner.lock();
-        (inner.mode == Mode::Mirrored).then(|| (inner.name.clone(), inner.acked..=inner.last))
+        (inner.mode == Mode::Mirrored && !inner.diverged).then(|| (inner.name.clone(), inner.acked..=inner.last))
     }
 
     /// A failure of the peer counts until it has been synchronised again.

@@ -31,6 +31,8 @@ pub(super) struct Lost {
 /// Everything that one lock protects.
 pub(super) struct Inner {
     pub mode: Mode,
+    /// This node's files have what the stream has not: it cannot be resumed.
+    pub diverged: bool,
     pub epoch: u64,
     pub name: String,
     pub last: Seq,

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -9,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise};
 
 use super::{Shared, Stream};
 use crate::apply::flush::{Job, Target};
@@ -259,6 +261,7 @@ impl Session<'_> {
             }
             Err(error) => {
                 let reason = format!("flush: {error}");
+                shared.store.distrust_cache();
                 shared.fail(&reason);
                 writer.send(&Message::Failed { seq, reason });
                 writer.close();
@@ -272,7 +275,10 @@ impl Session<'_> {
     /// The trees are equal: flush, record, be promotable.
     fn synced(&mut self, seq: Seq, lineage: Lineage) -> Result<(), End> {
         let roots = self.stream.applier.roots();
-        Target::All(roots).flush().map_err(|error| self.failed(seq, &format!("flush: {error}")))?;
+        Target::All(roots).flush().map_err(|error| {
+            self.shared.store.distrust_cache();
+            self.failed(seq, &format!("flush: {error}"))
+        })?;
         // What is in the journal is equal now; the base is this moment. A power cut between the two leaves no base.
         let tie = match &self.shared.journal {
             Some(journal) => journal.renew(&self.stream.id),
@@ -284,9 +290,11 @@ impl Session<'_> {
             (record.generation, record.history) = (lineage.generation, lineage.history);
             (record.consistent, record.alone) = (true, false);
             (record.token, record.discarding) = (None, None);
+            record.cache_suspect = false;
             Ok(())
         });
         updated.map_err(|error| self.failed(seq, &error.to_string()))?;
+        self.shared.store.trust_cache();
         if let Some(journal) = &self.shared.journal {
             journal.activate();
         }
@@ -337,6 +345,10 @@ impl Session<'_> {
             let Ok(file) = file else {
                 return writer.send(&Message::Sums { id, known: false, size: 0, sums: Vec::new() });
             };
+            if shared.store.is_cache_suspect() {
+                // Pages whose writing failed count as written; what is let go is read from the disk again.
+                let _ = fadvise(&*file, offset, NonZeroU64::new(len), Advice::DontNeed);
+            }
             match if fine { fine_sums(&*file, offset, len) } else { block_sums(&*file, offset, len) } {
                 Ok((size, sums)) => writer.send(&Message::Sums { id, known: true, size, sums }),
                 Err(error) => {
