@@ -114,7 +114,7 @@ class QuotaDisk:
 
 
 @contextmanager
-def fragile_disk(directory: Path, mountpoint: Path, megabytes: int = 24) -> Iterator[FragileDisk]:
+def fragile_disk(directory: Path, mountpoint: Path, megabytes: int = 64) -> Iterator[FragileDisk]:
     """A small disk, mounted. Whoever uses it must have ended before it is closed."""
     disk = FragileDisk(directory / f"{mountpoint.name}.img", mountpoint, megabytes)
     disk.mount()

@@ -43,7 +43,7 @@ def leave_no_room(directory: Path) -> None:
 def test_a_disk_without_a_free_block_still_takes_the_record(tmp_path: Path, name: str) -> None:
     """State and volumes are on one disk, as an installation has them; the application fills it."""
     with (
-        fragile_disk(tmp_path, tmp_path / name, 48),
+        fragile_disk(tmp_path, tmp_path / name, 64),
         engine_pair(tmp_path, journal_bytes=64 * KIB) as pair,
         closing(pair),
     ):
@@ -84,7 +84,7 @@ def test_a_disk_without_a_free_block_still_takes_the_record(tmp_path: Path, name
 def test_a_full_journal_disk_ends_the_journal_and_everything_is_compared(tmp_path: Path) -> None:
     state = tmp_path / "a" / "state"
     with (
-        fragile_disk(tmp_path, state, 8) as disk,
+        fragile_disk(tmp_path, state) as disk,
         engine_pair(tmp_path, journal_bytes=16 * KIB) as pair,
     ):
         for number in range(300):
@@ -110,7 +110,7 @@ def test_a_full_journal_disk_ends_the_journal_and_everything_is_compared(tmp_pat
 
 def test_a_read_only_record_keeps_the_primary_from_going_on_alone(tmp_path: Path) -> None:
     state = tmp_path / "a" / "state"
-    with fragile_disk(tmp_path, state, 8) as disk, engine_pair(tmp_path) as pair, closing(pair):
+    with fragile_disk(tmp_path, state) as disk, engine_pair(tmp_path) as pair, closing(pair):
         (pair.a.mount / "before").write_bytes(b"x" * MIB)
         disk.become_read_only()
         pair.relays["b"].open = False

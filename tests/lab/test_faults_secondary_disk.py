@@ -84,7 +84,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         try:
             pair.serve()
             pair.in_sync()
-            with writing(pair.a.mount, 40) as finish:
+            with writing(pair.a.mount, 80) as finish:
                 drop(pair, "No space left on device", finish)
             (pair.a.mount / "written").unlink()
             back_in_sync(pair)

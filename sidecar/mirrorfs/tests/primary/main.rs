@@ -61,6 +61,17 @@ proptest! {
     }
 
     #[test]
+    fn the_trees_are_equal_after_each_operation(work in steps(1..25)) {
+        let (mirror, plain) = (Mirror::new(), Plain::new());
+        mirror.start_secondary();
+        mirror.wait_in_sync();
+        for step in &work {
+            run(&mirror, &plain, std::slice::from_ref(step));
+            check(&mirror, &plain);
+        }
+    }
+
+    #[test]
     fn random_operations_during_a_resynchronisation_are_mirrored(
         before in steps(0..60),
         during in steps(0..60),

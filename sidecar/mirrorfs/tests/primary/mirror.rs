@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use _mirrorfs::authority::Authority;
 use _mirrorfs::engine::{Events, Link, LinkConfig};
-use _mirrorfs::fs::{Caller, Change, Core, Durability, Inode, New};
+use _mirrorfs::fs::{Caller, Change, Core, Durability, Inode, New, NewTime};
 use _mirrorfs::journal::{CAPACITY, Journal};
 use _mirrorfs::lease::{Lease, boottime_ns};
 use _mirrorfs::marker;
+use _mirrorfs::op::Time;
 use _mirrorfs::record::{Record, Store};
 use _mirrorfs::stream::primary::{Stream, Window};
 use _mirrorfs::stream::secondary::{Config, ResyncKind, Secondary, Volume};
@@ -289,6 +290,29 @@ impl Mirror {
             }
             Step::Chmod(at, mode) => self.change(at, Change { mode: Some(*mode), ..Change::default() }),
             Step::Xattr(at, value) => self.core().set_xattr(&self.regular(at)?, b"user.test", value, 0, false),
+            Step::RemoveXattr(at) => self.core().remove_xattr(&self.regular(at)?, b"user.test"),
+            Step::Fifo(at) => self.make(at, New::Special { mode: libc::S_IFIFO | 0o640, rdev: 0 }),
+            Step::Chown(at, uid, gid) => {
+                self.change_any(at, Change { uid: Some(*uid), gid: Some(*gid), ..Change::default() })
+            }
+            Step::Times(at, sec, nsec) => {
+                let time = Time { sec: *sec, nsec: *nsec as u32 };
+                self.change_any(at, Change { mtime: Some(NewTime::At(time)), ..Change::default() })
+            }
+            // The kernel says where the file ends.
+            Step::Append(at, data) => {
+                let inode = self.regular(at)?;
+                let end = self.core().stat(&inode)?.st_size as u64;
+                self.core().write(&inode, end, data, false).map(drop)
+            }
+            Step::Allocate(at, mode, offset, length) => {
+                self.core().allocate(&self.regular(at)?, mode.bits(), *offset, *length)
+            }
+            Step::TruncateOpen(size) => {
+                let open = self.open.lock().unwrap().clone().ok_or(Errno::BADF)?;
+                let change = Change { size: Some(*size), ..Change::default() };
+                self.core().set_attributes(&open, change).map(drop)
+            }
             Step::Open(at) => {
                 *self.open.lock().unwrap() = Some(self.regular(at)?);
                 Ok(())
@@ -308,6 +332,10 @@ impl Mirror {
 
     fn change(&self, at: &At, change: Change) -> Result<(), Errno> {
         self.core().set_attributes(&self.regular(at)?, change).map(drop)
+    }
+
+    fn change_any(&self, at: &At, change: Change) -> Result<(), Errno> {
+        self.core().set_attributes(&self.find(at)?, change).map(drop)
     }
 
     /// The kernel's own look before it asks for a link.

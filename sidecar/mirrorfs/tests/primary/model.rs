@@ -9,10 +9,11 @@ use std::sync::Mutex;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags, chmodat, fallocate, ftruncate,
-    linkat, mkdirat, openat, renameat_with, setxattr, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags, chmodat, chownat, fallocate, ftruncate, linkat, mkdirat, mknodat, openat, removexattr, renameat_with,
+    setxattr, statat, symlinkat, unlinkat, utimensat,
 };
-use rustix::io::{Errno, pwrite};
+use rustix::io::{Errno, pwrite, write};
 use tempfile::TempDir;
 
 /// A place of few: a name in the root, in a directory of it, or one deeper.
@@ -46,11 +47,26 @@ pub enum Step {
     Punch(At, u64, u64),
     Chmod(At, u32),
     Xattr(At, Vec<u8>),
+    RemoveXattr(At),
+    Fifo(At),
+    /// Of anything, also of a symbolic link itself.
+    Chown(At, u32, u32),
+    /// Modification time, in seconds and nanoseconds; of anything.
+    Times(At, i64, i64),
+    /// `O_APPEND`: where the file ends, whoever wrote last.
+    Append(At, Vec<u8>),
+    /// `fallocate(2)` with this mode.
+    Allocate(At, FallocateFlags, u64, u64),
     /// Open a file that later steps write to, whatever its names become.
     Open(At),
     /// Write to what was opened last.
     WriteOpen(u64, Vec<u8>),
+    /// Shorten or lengthen what was opened last; it may have no name any more.
+    TruncateOpen(u64),
 }
+
+/// In whole blocks, as what moves ranges asks for.
+const BLOCK: u64 = 4096;
 
 /// Names, some of which serve as directories as well as files.
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -82,10 +98,30 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (at(), offset(), bytes()).prop_map(|(at, offset, data)| Step::Write(at, offset, data)),
         2 => (at(), offset()).prop_map(|(at, size)| Step::Truncate(at, size)),
         1 => (at(), offset(), 1..100_000_u64).prop_map(|(at, offset, length)| Step::Punch(at, offset, length)),
-        1 => (at(), prop::sample::select(vec![0o600, 0o644, 0o755])).prop_map(|(at, mode)| Step::Chmod(at, mode)),
+        1 => (at(), prop::sample::select(vec![0o600, 0o644, 0o755, 0o6755])).prop_map(|(at, mode)| Step::Chmod(at, mode)),
         1 => (at(), vec(any::<u8>(), 0..50)).prop_map(|(at, value)| Step::Xattr(at, value)),
+        1 => at().prop_map(Step::RemoveXattr),
+        1 => at().prop_map(Step::Fifo),
+        1 => (at(), 0..3_u32, 0..3_u32).prop_map(|(at, uid, gid)| Step::Chown(at, uid, gid)),
+        1 => (at(), 0..2_000_000_000_i64, 0..1_000_000_000_i64).prop_map(|(at, sec, nsec)| Step::Times(at, sec, nsec)),
+        2 => (at(), bytes()).prop_map(|(at, data)| Step::Append(at, data)),
+        2 => (at(), prop::sample::select(allocations()), 0..100_u64, 1..20_u64)
+            .prop_map(|(at, mode, first, count)| Step::Allocate(at, mode, first * BLOCK, count * BLOCK)),
         2 => at().prop_map(Step::Open),
         2 => (offset(), bytes()).prop_map(|(offset, data)| Step::WriteOpen(offset, data)),
+        1 => offset().prop_map(Step::TruncateOpen),
+    ]
+}
+
+/// Those that reserve, those that empty, and those that move what is behind them.
+fn allocations() -> Vec<FallocateFlags> {
+    vec![
+        FallocateFlags::empty(),
+        FallocateFlags::KEEP_SIZE,
+        FallocateFlags::ZERO_RANGE,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        FallocateFlags::COLLAPSE_RANGE,
+        FallocateFlags::INSERT_RANGE,
     ]
 }
 
@@ -156,6 +192,32 @@ impl Plain {
                 self.open_regular(at)?;
                 setxattr(self.full(at), "user.test", value, XattrFlags::empty())
             }
+            Step::RemoveXattr(at) => {
+                self.open_regular(at)?;
+                removexattr(self.full(at), "user.test")
+            }
+            Step::Fifo(at) => mknodat(CWD, self.full(at), FileType::Fifo, Mode::from_bits_retain(0o640), 0),
+            Step::Chown(at, uid, gid) => {
+                let (uid, gid) = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+                chownat(CWD, self.full(at), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            Step::Times(at, sec, nsec) => {
+                let times = Timestamps {
+                    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+                    last_modification: Timespec { tv_sec: *sec, tv_nsec: *nsec },
+                };
+                utimensat(CWD, self.full(at), &times, AtFlags::SYMLINK_NOFOLLOW)
+            }
+            Step::Append(at, data) => {
+                self.open_regular(at)?;
+                let file = openat(CWD, self.full(at), OFlags::WRONLY | OFlags::APPEND, Mode::empty())?;
+                write(file, data).map(drop)
+            }
+            Step::Allocate(at, mode, offset, length) => fallocate(self.open_regular(at)?, *mode, *offset, *length),
+            Step::TruncateOpen(size) => match self.open.lock().unwrap().get(&()) {
+                Some(file) => ftruncate(file, *size),
+                None => Err(Errno::BADF),
+            },
             Step::Open(at) => {
                 let file = self.open_regular(at)?;
                 self.open.lock().unwrap().insert((), file);
