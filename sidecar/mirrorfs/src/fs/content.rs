@@ -72,6 +72,8 @@ impl Core {
             if let Err(error) = fallocate(&*fd, flags, offset, len) {
                 if matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::IO) {
                     self.undo_allocation(inode, fd.as_fd(), flags, &before, streams);
+                } else {
+                    self.tell_time(inode, fd.as_fd(), streams);
                 }
                 return Err(error);
             }
