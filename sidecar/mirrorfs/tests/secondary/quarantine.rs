@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use _mirrorfs::op::Op;
+use _mirrorfs::resync::quarantine::{Kept, MANIFEST, Reason};
 use _mirrorfs::wire::handshake::BeginKind;
 
 use crate::lab::Lab;
@@ -50,6 +51,32 @@ fn assert_kept(lab: &Lab, loser: &str) {
     assert_eq!(read("dir/new"), "made by the loser too");
     for equal in ["same", "touched"] {
         assert!(!folder.join(equal).exists(), "{equal} was equal on both sides");
+    }
+}
+
+#[test]
+fn the_manifest_names_each_file_that_is_kept() {
+    let (lab, loser) = split();
+    synchronise(&lab, BeginKind::Full { discard: Some(loser.clone()) });
+    let folder = folder(&lab).parent().unwrap().to_owned();
+    let text = fs::read_to_string(folder.join(MANIFEST)).unwrap();
+    let mut kept: Vec<Kept> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    kept.sort_by(|a, b| a.path.cmp(&b.path));
+    let named: Vec<_> = kept.iter().map(|kept| (kept.path.as_str(), kept.reason)).collect();
+    assert_eq!(
+        named,
+        [
+            ("data/changed", Reason::Differs),
+            ("data/dir/new", Reason::Differs),
+            ("data/dir/removed", Reason::Absent),
+            ("data/new/directory/file", Reason::Absent),
+        ]
+    );
+    for kept in kept {
+        let contents = fs::read(folder.join(&kept.path)).unwrap();
+        assert_eq!(kept.size, contents.len() as u64);
+        assert_eq!(kept.digest.unwrap(), blake3::hash(&contents).to_hex().to_string());
+        assert_eq!(kept.generation, loser);
     }
 }
 
