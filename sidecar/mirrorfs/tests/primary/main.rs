@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn the_trees_are_equal_after_each_operation(work in steps(1..25)) {
+    fn the_trees_are_equal_after_each_operation(work in steps(1..12)) {
         let (mirror, plain) = (Mirror::new(), Plain::new());
         mirror.start_secondary();
         mirror.wait_in_sync();
