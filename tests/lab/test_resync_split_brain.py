@@ -99,10 +99,12 @@ def test_the_secondary_dies_in_the_middle_and_the_quarantine_goes_on(pair: Engin
     for index in range(200):
         (pair.a.mount / f"more{index}").write_bytes(os.urandom(20_000))
     loser = pair.b.call("record")["generation"]
-    pair.relays["b"].cut_after(1_000_000)
+    # Slow enough that it is in the middle when it is seen to have begun.
+    pair.relays["b"].rate = 1_000_000
     pair.a.call("allow_discard", loser)
     wait_for("some of it", lambda: pair.b.status()["connected"])
     pair.b.kill()
+    pair.relays["b"].rate = 0
     pair.b.start()
     assert not pair.b.call("record")["consistent"]
     pair.b.call("start_secondary")
