@@ -75,7 +75,8 @@ class Engine:
         "stream": str|None, "seq": int,
         "acked": int, "applied": int,
         "oldest_wait_ms": float, "since_change_ms": float, "disconnected_ms": float|None,
-        "progress": {"bytes_done","bytes_total","files_done","files_total"}|None,
+        "progress": {"bytes_done","bytes_total","files_done","files_total","bytes_sent",
+        "seconds_left": float|None}|None,
         "resync_kind": "full"|"incremental"|None, "resync_reason": str|None, "journal": bool,
         "closed_by_peer": bool, "heard_ms": float|None,
         "peer_generation": str|None, "verdict": "same"|"behind"|"ahead"|"diverged"|"unrelated"|"fresh"|None,
@@ -83,6 +84,7 @@ class Engine:
         "verify": {"run": int, "running": bool, "repair": bool, "files": int, "bytes": int, "found": int,
         "repaired": int, "resync": bool, "stopped": str|None, "findings": [{"volume", "path", "what": "content"|"size"|
         "attributes"|"object"|"missing"|"surplus"|"type"|"unreadable", "offset", "len", "detail", "repaired"}]}|None}.
+        ``progress``: totals are 0 until they are known; ``seconds_left``: None while it cannot be told.
         ``resync_kind``: what the present or last resynchronisation compares, ``resync_reason`` (primary) why so;
         ``journal``: whether changes are marked, so that the next one can be incremental.
         ``error``: this node's own disk or record fails; ``link_error``: why there is no session with the peer."""

@@ -216,6 +216,13 @@ def _print_status(status: pb.Status, output: str) -> None:
         print("\n".join(describe(status)), flush=True)
 
 
+def _describe_sync(sync: pb.SyncProgress) -> str:
+    if not sync.bytes_total and not sync.files_total:
+        return f"{sync.bytes_done} bytes, {sync.files_done} files, all in all not counted yet"
+    done = f"{sync.bytes_done} of {sync.bytes_total} bytes, {sync.files_done} of {sync.files_total} files"
+    return f"{done}, about {sync.seconds_left:.0f} s left" if sync.HasField("seconds_left") else done
+
+
 def describe(status: pb.Status) -> list[str]:
     """The status as lines for a person."""
     lines = [
@@ -229,8 +236,7 @@ def describe(status: pb.Status) -> list[str]:
         lines.append(f"data         generation {status.generation or 'none'}, {synced}")
     if status.HasField("sync"):
         sync = status.sync
-        files = f"{sync.files_done} of {sync.files_total} files"
-        lines.append(f"resync       {sync.bytes_done} of {sync.bytes_total} bytes, {files}")
+        lines.append(f"resync       {_describe_sync(sync)}")
     if status.HasField("verification"):
         lines += _describe_verification(status.verification)
     application = status.application

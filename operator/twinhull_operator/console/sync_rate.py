@@ -39,6 +39,7 @@ class SyncRate:
     def seconds_left(self, total: int) -> float | None:
         """None while it cannot be told."""
         rate = self.bytes_per_second
-        if not rate or not self.samples:
+        if not rate or not self.samples or not total:
+            # Without a total everything would seem done.
             return None
         return max(0.0, total - self.samples[-1][1]) / rate

@@ -143,9 +143,12 @@ def _mirror(labels: tuple[str, ...], status: pb.Status) -> Iterator[Sample]:
     if status.HasField("sync"):
         sync = status.sync
         yield d.RESYNC_DONE, labels, sync.bytes_done
-        yield d.RESYNC_SIZE, labels, sync.bytes_total
         yield d.RESYNC_FILES_DONE, labels, sync.files_done
-        yield d.RESYNC_FILES, labels, sync.files_total
+        if sync.bytes_total or sync.files_total:
+            yield d.RESYNC_SIZE, labels, sync.bytes_total
+            yield d.RESYNC_FILES, labels, sync.files_total
+        if sync.HasField("seconds_left"):
+            yield d.RESYNC_LEFT, labels, sync.seconds_left
 
 
 def _farm(labels: tuple[str, ...], farm: pb.Farm) -> Iterator[Sample]:

@@ -127,13 +127,20 @@ RESYNC_DONE: Final = Metric(
 RESYNC_SIZE: Final = Metric(
     "twinhull_module_resync_size_bytes",
     "gauge",
-    "Bytes that the resynchronisation that runs has to compare, as far as it knows.",
+    "Bytes that the resynchronisation that runs has to compare; absent until they are counted.",
 )
 RESYNC_FILES_DONE: Final = Metric(
     "twinhull_module_resync_done_files", "gauge", "Files done by the resynchronisation that runs."
 )
 RESYNC_FILES: Final = Metric(
-    "twinhull_module_resync_size_files", "gauge", "Files that the resynchronisation that runs has to do."
+    "twinhull_module_resync_size_files",
+    "gauge",
+    "Files that the resynchronisation that runs has to do; absent until they are counted.",
+)
+RESYNC_LEFT: Final = Metric(
+    "twinhull_module_resync_left_seconds",
+    "gauge",
+    "Time left of the resynchronisation that runs, at its mean speed until now; absent while that cannot be told.",
 )
 VERIFY_RUNNING: Final = Metric(
     "twinhull_module_verify_running", "gauge", "1 while both nodes' files are being compared.", MODULE
@@ -235,7 +242,7 @@ METRICS: Final = (
     *(INFO, CONDITION, SPLIT_BRAIN, PROBLEMS, REACHABLE, ROLE, APPLICATION_READY, APPLICATION_RESTARTS),
     *(VIP_HELD, PEER_HEARD, LINK_UP, LINK_SILENCE, LINK_HEARTBEATS, LINK_LOST),
     *(IN_SYNC, FAILOVER_HELD, REPLICATED_BYTES, REPLICATED_OPERATIONS, REPLICATION_LATENCY),
-    *(RESYNC_DONE, RESYNC_SIZE, RESYNC_FILES_DONE, RESYNC_FILES),
+    *(RESYNC_DONE, RESYNC_SIZE, RESYNC_FILES_DONE, RESYNC_FILES, RESYNC_LEFT),
     *(VERIFY_RUNNING, VERIFY_FILES, VERIFY_BYTES, VERIFY_DIFFERENCES, VERIFY_REPAIRED),
     *(VERIFY_INCOMPLETE, VERIFY_TIME),
     *(WITNESS_ANSWERS, VOTE_HELD, CHECKER_PASSING),

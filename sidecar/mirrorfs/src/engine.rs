@@ -80,6 +80,8 @@ pub enum EngineError {
     WrongMode { is: &'static str, needed: &'static str },
     #[error("the other node is not in sync: verify once it is")]
     NotInSync,
+    #[error("node {peer} runs a version of twinhull that cannot verify: update it, then order it again")]
+    PeerCannotVerify { peer: String },
     #[error("a verification is running already: wait for its end, or stop it")]
     Verifying,
     #[error("the mount ends")]

@@ -17,9 +17,11 @@ mod marks;
 mod metadata;
 mod namespace;
 mod table;
+mod times;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{AtFlags, Mode as FileMode, OFlags, Stat, StatVfs, fstat, fstatvfs, openat, statat, syncfs};
@@ -40,6 +42,7 @@ pub use marks::STAMP;
 pub use metadata::{meta_of, mtime_of, read_xattrs};
 pub use namespace::{Caller, New};
 pub use table::Table;
+pub use times::{ChangeTimes, Sample};
 
 /// When an operation counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,7 @@ pub struct Core {
     authority: Arc<Authority>,
     durability: Durability,
     journal: OnceLock<Arc<Journal>>,
+    times: ChangeTimes,
 }
 
 impl Core {
@@ -79,7 +83,7 @@ impl Core {
     ) -> Result<Self, Errno> {
         let table = Table::new(roots, open_limit)?;
         let (names, progress, journal) = (RwLock::new(()), Mutex::default(), OnceLock::new());
-        Ok(Self { table, names, progress, stream, authority, durability, journal })
+        Ok(Self { table, names, progress, stream, authority, durability, journal, times: ChangeTimes::default() })
     }
 
     /// Mark what changes. To be called before anything does.
@@ -115,10 +119,16 @@ impl Core {
         &self.authority
     }
 
+    /// How long changes take, from the request to what makes them count.
+    pub fn times(&self) -> &ChangeTimes {
+        &self.times
+    }
+
     /// Carry out a change: `body` makes it locally and gives it its place in the stream, this waits for what makes it
     /// count.
     fn change<T>(&self, body: impl FnOnce() -> Result<(T, Ticket), Errno>) -> Result<T, Errno> {
         self.authority.before_change().map_err(|_| Errno::IO)?;
+        let begun = Instant::now();
         let result = body().inspect_err(|&error| self.watch_disk(error));
         // Also after an error: something may have been done and streamed before it.
         self.stream.push();
@@ -128,6 +138,7 @@ impl Core {
         } else {
             self.authority.before_acknowledgement().map_err(|_| Errno::IO)?;
         }
+        self.times.add(begun.elapsed());
         Ok(value)
     }
 

@@ -2,9 +2,12 @@
 
 pub mod copy;
 pub mod extents;
+pub mod pace;
 mod parts;
 pub mod quarantine;
+pub mod quiet;
 pub mod source;
 pub mod sums;
 pub mod target;
+mod total;
 pub mod verify;

@@ -165,16 +165,18 @@ class Checker(_message.Message):
     def __init__(self, name: _Optional[str] = ..., passing: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class SyncProgress(_message.Message):
-    __slots__ = ("bytes_done", "bytes_total", "files_done", "files_total")
+    __slots__ = ("bytes_done", "bytes_total", "files_done", "files_total", "seconds_left")
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     FILES_DONE_FIELD_NUMBER: _ClassVar[int]
     FILES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     bytes_done: int
     bytes_total: int
     files_done: int
     files_total: int
-    def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., files_done: _Optional[int] = ..., files_total: _Optional[int] = ...) -> None: ...
+    seconds_left: float
+    def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., files_done: _Optional[int] = ..., files_total: _Optional[int] = ..., seconds_left: _Optional[float] = ...) -> None: ...
 
 class VirtualIP(_message.Message):
     __slots__ = ("address", "interface", "held", "problem")

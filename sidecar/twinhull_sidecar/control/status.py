@@ -112,7 +112,8 @@ def build(shot: Snapshot) -> pb.Status:
         status.replication_latency.counts.extend(latency["counts"])
         status.replication_latency.sum_microseconds = latency["sum_us"]
     if (progress := shot.engine.get("progress")) is not None:
-        shown = {field.name: progress[field.name] for field in pb.SyncProgress.DESCRIPTOR.fields}
+        # What is None is left out: it cannot be told yet.
+        shown = {field.name: progress.get(field.name) for field in pb.SyncProgress.DESCRIPTOR.fields}
         status.sync.CopyFrom(pb.SyncProgress(**shown))
     if shot.verification is not None:
         status.verification.CopyFrom(verification(shot.verification))

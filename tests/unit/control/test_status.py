@@ -18,7 +18,14 @@ def snapshot() -> status.Snapshot:
     config = module()
     engine = EngineDouble().values | {
         "mode": "secondary",
-        "progress": {"bytes_done": 1, "bytes_total": 2, "files_done": 3, "files_total": 4, "bytes_sent": 5},
+        "progress": {
+            "bytes_done": 1,
+            "bytes_total": 2,
+            "files_done": 3,
+            "files_total": 4,
+            "bytes_sent": 5,
+            "seconds_left": None,
+        },
         "applied": 7,
     }
     seen = Observation(
@@ -49,6 +56,7 @@ def test_what_is_shown() -> None:
     built = status.build(snapshot())
     assert (built.module, built.node, built.peer.node, built.generation) == ("shop/orders", "a", "b", "g7")
     assert (built.sync.bytes_done, built.sync.files_total) == (1, 4)
+    assert not built.sync.HasField("seconds_left")
     assert built.replicated_operations == 7
     assert [(link.name, link.up) for link in built.peer.links] == [("lan", True), ("direct", False)]
     assert [link.heartbeats for link in built.peer.links] == [41, 0]

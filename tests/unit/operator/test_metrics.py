@@ -121,13 +121,14 @@ def test_a_split_brain_is_one_number() -> None:
 def test_links_and_a_resynchronisation() -> None:
     links = [pb.Link(name="nodes", up=True, silent_seconds=0.4), pb.Link(name="never")]
     peer = pb.Peer(node="node-a", heard=True, role="Alone", links=links)
-    sync = pb.SyncProgress(bytes_done=10, bytes_total=40, files_done=1, files_total=3)
+    sync = pb.SyncProgress(bytes_done=10, bytes_total=40, files_done=1, files_total=3, seconds_left=9.5)
     shown = registry(view([healthy()[0], answer("node-b", "Syncing", peer=peer, sync=sync)]))
     labels = NODE_A | {"node": "node-b"}
     assert shown.get_sample_value("twinhull_module_link_silence_seconds", labels | {"link": "nodes"}) == 0.4
     assert shown.get_sample_value("twinhull_module_link_silence_seconds", labels | {"link": "never"}) is None
     assert shown.get_sample_value("twinhull_module_link_up", labels | {"link": "never"}) == 0
     assert shown.get_sample_value("twinhull_module_resync_done_bytes", labels) == 10
+    assert shown.get_sample_value("twinhull_module_resync_left_seconds", labels) == 9.5
     assert shown.get_sample_value("twinhull_module_resync_done_bytes", NODE_A) is None
 
 
@@ -169,6 +170,15 @@ def test_a_comparison_of_both_nodes_files() -> None:
     primary.status.ClearField("verification")
     kept = render_status(module(), [primary, secondary], Findings(), ended.status, now=1.0)
     assert values(registry(ModuleView(module(), [primary, secondary], kept)))[-1] == 160
+
+
+def test_what_is_not_counted_yet_is_no_metric() -> None:
+    sync = pb.SyncProgress(bytes_done=10, files_done=1)
+    shown = registry(view([healthy()[0], answer("node-b", "Syncing", sync=sync)]))
+    labels = NODE_A | {"node": "node-b"}
+    assert shown.get_sample_value("twinhull_module_resync_done_bytes", labels) == 10
+    for name in ("size_bytes", "size_files", "left_seconds"):
+        assert shown.get_sample_value(f"twinhull_module_resync_{name}", labels) is None
 
 
 def took_over(detected: float, **fields: Any) -> NodeReport:

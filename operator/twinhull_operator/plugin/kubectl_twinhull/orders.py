@@ -322,8 +322,14 @@ def resync(kubectl: Kubectl, arguments: argparse.Namespace) -> int:
             begun = True
             if sys.stderr.isatty():
                 total = int(sync.get("bytes_total", 0))
-                percent = 100 * int(sync.get("bytes_done", 0)) // total if total else 0
-                print(f"\r{percent:3d}% of {total / 2**30:.2f} GiB", end="", file=sys.stderr, flush=True)
+                done = int(sync.get("bytes_done", 0))
+                # The total is counted while the comparison runs.
+                said = (
+                    f"{100 * done // total:3d}% of {total / 2**30:.2f} GiB"
+                    if total
+                    else f"{done / 2**30:.2f} GiB"
+                )
+                print(f"\r{said:20}", end="", file=sys.stderr, flush=True)
         # A small tree may be done between two looks.
         return bool(status.get("in_sync")) and (begun or time.monotonic() > started + 4 * POLL)
 

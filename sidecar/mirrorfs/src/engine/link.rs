@@ -53,6 +53,8 @@ pub struct LinkConfig {
 #[derive(Clone, Debug, Default)]
 pub struct LinkState {
     pub peer_generation: Option<String>,
+    /// See `State::knows`; of the peer that answered last.
+    pub peer_knows: Vec<String>,
     pub verdict: Option<Verdict>,
     /// Why there is no session, or the last one ended.
     pub error: Option<String>,
@@ -221,6 +223,7 @@ impl Link {
         let plan = {
             let mut state = self.state.lock();
             state.peer_generation = peer.record.as_ref().map(|record| record.generation.clone());
+            state.peer_knows.clone_from(&peer.knows);
             state.verdict = Some(verdict(&record, &peer));
             let stream = self.stream().resumable();
             let journal = self.journal_problem(&record);

@@ -19,24 +19,31 @@ pub enum ModeName {
     Secondary,
 }
 
-/// How far a resynchronisation is; the totals are estimates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How far a resynchronisation is. The totals are 0 until they are known, and never less than what is done after that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ProgressStatus {
     pub bytes_done: u64,
     pub bytes_total: u64,
     pub files_done: u64,
     pub files_total: u64,
     pub bytes_sent: u64,
+    /// At the mean speed until now; `None` while that cannot be told.
+    pub seconds_left: Option<f64>,
 }
 
 impl From<&Counters> for ProgressStatus {
     fn from(counters: &Counters) -> Self {
+        // What the application adds is done as well, but was not counted.
+        let total = |done: u64, total: u64| if total == 0 { 0 } else { total.max(done) };
+        let (bytes_done, files_done) =
+            (counters.bytes_done.load(Ordering::Relaxed), counters.files_done.load(Ordering::Relaxed));
         Self {
-            bytes_done: counters.bytes_done.load(Ordering::Relaxed),
-            bytes_total: counters.bytes_total.load(Ordering::Relaxed),
-            files_done: counters.files_done.load(Ordering::Relaxed),
-            files_total: counters.files_total.load(Ordering::Relaxed),
+            bytes_done,
+            bytes_total: total(bytes_done, counters.bytes_total.load(Ordering::Relaxed)),
+            files_done,
+            files_total: total(files_done, counters.files_total.load(Ordering::Relaxed)),
             bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+            seconds_left: counters.left().map(|left| left.as_secs_f64()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::EngineError;
 use super::link::Link;
 use crate::resync::verify::{Verification, VerifyStatus};
+use crate::wire::handshake::VERIFY;
 
 impl Link {
     /// Begin a verification in a thread of its own.
@@ -13,6 +14,7 @@ impl Link {
         if !self.in_sync() {
             return Err(EngineError::NotInSync);
         }
+        peer_can_verify(&self.state.lock().peer_knows, &self.config.identity.peer)?;
         {
             let mut status = self.verify.lock();
             if status.running {
@@ -54,5 +56,43 @@ impl Link {
             self.resync();
         }
         self.events.notify();
+    }
+}
+
+/// A peer that does not know the operations of a verification would end the connection at the first one.
+fn peer_can_verify(knows: &[String], peer: &str) -> Result<(), EngineError> {
+    if knows.iter().any(|name| name == VERIFY) {
+        Ok(())
+    } else {
+        Err(EngineError::PeerCannotVerify { peer: peer.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::handshake::State;
+
+    #[test]
+    fn a_peer_of_an_earlier_version_is_not_asked_to_verify() -> Result<(), serde_json::Error> {
+        let mut said = serde_json::to_value(State { knows: State::all_known(), ..State::default() })?;
+        let now: State = serde_json::from_value(said.clone())?;
+        assert!(peer_can_verify(&now.knows, "b").is_ok());
+        // It says nothing of what it knows.
+        if let Some(fields) = said.as_object_mut() {
+            fields.remove("knows");
+        }
+        let earlier: State = serde_json::from_value(said)?;
+        let refusal = peer_can_verify(&earlier.knows, "b").err().map(|error| error.to_string());
+        assert_eq!(
+            refusal.as_deref(),
+            Some("node b runs a version of twinhull that cannot verify: update it, then order it again")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_only_a_newer_peer_knows_does_not_matter() {
+        assert!(peer_can_verify(&["telepathy".to_owned(), VERIFY.to_owned()], "b").is_ok());
     }
 }

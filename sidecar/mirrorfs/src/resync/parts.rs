@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
+use super::quiet::quietly;
 use super::source::{Asked, BYTES_AHEAD, FILES_AHEAD, Piece, Source, SourceError, errno, send_size};
 use super::sums::{FINE_BLOCK, SUM_BLOCK, SUM_RANGE, block_sums, fine_sums};
 use crate::fs::{FilePart, Inode, Plan};
@@ -18,12 +19,6 @@ use crate::wire::Message;
 impl Source<'_> {
     /// Compare only where `plan`, and what comes of it, can differ.
     pub fn run_incremental(&mut self, plan: Plan) -> Result<(), SourceError> {
-        let mut bytes = 0;
-        for (_, ranges) in &plan.files {
-            bytes += ranges.iter().flatten().map(|(start, end)| end.saturating_sub(*start).min(SUM_RANGE)).sum::<u64>();
-        }
-        self.counters.bytes_total.store(bytes, Ordering::Relaxed);
-        self.counters.files_total.store(plan.files.len() as u64, Ordering::Relaxed);
         for directory in &plan.directories {
             self.level(directory)?;
         }
@@ -60,8 +55,9 @@ impl Source<'_> {
 
     /// A file that comes as a whole and in parts is compared whole.
     fn compare(&mut self, parts: Vec<FilePart>) -> Result<(), SourceError> {
-        let mut small = Vec::new();
+        let (mut small, mut large) = (Vec::new(), Vec::new());
         let mut whole = HashSet::new();
+        let mut bytes = 0;
         for (inode, ranges) in parts {
             if ranges.is_none() {
                 whole.insert(inode.key);
@@ -70,11 +66,22 @@ impl Source<'_> {
             }
             let size = inode.path().and_then(fstat).map_or(0, |stat| stat.st_size as u64);
             if size <= SUM_BLOCK {
+                bytes += size;
                 small.push((inode, None));
             } else {
-                self.parts(&inode, ranges.as_deref().unwrap_or(&[(0, u64::MAX)]))?;
-                self.counters.files_done.fetch_add(1, Ordering::Relaxed);
+                let ranges = ranges.unwrap_or_else(|| vec![(0, u64::MAX)]);
+                bytes += within(&ranges, size)
+                    .iter()
+                    .map(|(start, end)| (*end).min(size).saturating_sub(*start))
+                    .sum::<u64>();
+                large.push((inode, ranges));
             }
+        }
+        self.counters.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.files_total.fetch_add((small.len() + large.len()) as u64, Ordering::Relaxed);
+        for (inode, ranges) in large {
+            self.parts(&inode, &ranges)?;
+            self.counters.files_done.fetch_add(1, Ordering::Relaxed);
         }
         self.files(small)?;
         self.core.send_forgotten();
@@ -100,12 +107,8 @@ impl Source<'_> {
         let shifts = inode.shifts.load(Ordering::Acquire);
         let size = self.in_order(inode, |stream| send_size(inode, stream))?;
         let Some(size) = size else { return Ok(()) };
-        let aligned = ranges.iter().map(|(start, end)| {
-            let end = (*end).min(size).next_multiple_of(SUM_BLOCK);
-            (start / SUM_BLOCK * SUM_BLOCK, end)
-        });
         let mut requests = Vec::new();
-        for (start, end) in united(aligned.filter(|(start, end)| start < end).collect()) {
+        for (start, end) in within(ranges, size) {
             let starts = (start..end).step_by(SUM_RANGE as usize);
             requests.extend(starts.map(|at| (at, (at + SUM_RANGE).min(end))));
         }
@@ -119,7 +122,7 @@ impl Source<'_> {
             let count = rest.iter().take(FILES_AHEAD).take_while(within).count().max(1);
             let (batch, after) = rest.split_at(count);
             rest = after;
-            if !self.blocks(inode, batch)? {
+            if !self.blocks(inode, batch, size)? {
                 return Ok(());
             }
         }
@@ -130,7 +133,7 @@ impl Source<'_> {
     }
 
     /// Compare these ranges by blocks, and what differs by finer ones. False when the file is gone.
-    fn blocks(&mut self, inode: &Arc<Inode>, ranges: &[(u64, u64)]) -> Result<bool, SourceError> {
+    fn blocks(&mut self, inode: &Arc<Inode>, ranges: &[(u64, u64)], size: u64) -> Result<bool, SourceError> {
         let oid = inode.oid;
         let mut ids = Vec::new();
         for &(start, end) in ranges {
@@ -144,14 +147,13 @@ impl Source<'_> {
                 Err(Errno::STALE) => return Ok(false),
                 other => other?,
             };
-            let (_, mine) = block_sums(&*fd, start, end - start).map_err(errno)?;
+            let (_, mine) = quietly(|| block_sums(&*fd, start, end - start)).map_err(errno)?;
             for (at, (mine, theirs)) in (start..).step_by(SUM_BLOCK as usize).zip(mine.iter().zip(&theirs)) {
                 if mine != theirs {
                     differing.push((at, *theirs));
                 }
             }
-            self.counters.bytes_done.fetch_add(end - start, Ordering::Relaxed);
-            self.pace.after(end - start);
+            self.compared(end.min(size).saturating_sub(start));
         }
         for group in differing.chunks(FILES_AHEAD) {
             let mut asked = Vec::new();
@@ -187,6 +189,15 @@ impl Source<'_> {
         let sent = self.stream().send(&Message::FineRequest { id, oid, offset, len: SUM_BLOCK });
         if sent { Ok(id) } else { Err(SourceError::Interrupted) }
     }
+}
+
+/// Whole blocks of a file of `size` bytes that these ranges touch.
+fn within(ranges: &[(u64, u64)], size: u64) -> Vec<(u64, u64)> {
+    let aligned = ranges.iter().map(|(start, end)| {
+        let end = (*end).min(size).next_multiple_of(SUM_BLOCK);
+        (start / SUM_BLOCK * SUM_BLOCK, end)
+    });
+    united(aligned.filter(|(start, end)| start < end).collect())
 }
 
 impl Piece<'_> {

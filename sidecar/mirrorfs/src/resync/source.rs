@@ -9,9 +9,10 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,10 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
 use super::extents::{reserved, segments};
+use super::pace::Pace;
+use super::quiet::quietly;
 use super::sums::{SUM_BLOCK, SUM_RANGE, block_sums, read_up_to};
+use super::total;
 use crate::fs::{Child, Core, Inode, meta_of};
 use crate::op::{BlockSum, Oid, Op};
 use crate::stream::primary::Stream;
@@ -33,15 +37,48 @@ const DIRECTORIES_AHEAD: usize = 16;
 pub(super) const FILES_AHEAD: usize = 128;
 pub(super) const BYTES_AHEAD: u64 = 64 << 20;
 
-/// How far it is. The totals are what the file systems say is used: an estimate.
-#[derive(Debug, Default)]
+/// How far it is. The totals are 0 until they are known, and may grow: the application goes on.
+#[derive(Debug)]
 pub struct Counters {
+    begun: Instant,
     pub bytes_done: AtomicU64,
     pub bytes_total: AtomicU64,
     pub files_done: AtomicU64,
     pub files_total: AtomicU64,
     /// Bytes of contents that had to be sent.
     pub bytes_sent: AtomicU64,
+}
+
+impl Default for Counters {
+    /// Begins now.
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            begun: Instant::now(),
+            bytes_done: zero(),
+            bytes_total: zero(),
+            files_done: zero(),
+            files_total: zero(),
+            bytes_sent: zero(),
+        }
+    }
+}
+
+impl Counters {
+    /// How long the rest takes at the mean speed until now; `None` while that cannot be told.
+    pub fn left(&self) -> Option<Duration> {
+        let (done, total) = (self.bytes_done.load(Ordering::Relaxed), self.bytes_total.load(Ordering::Relaxed));
+        left(done, total, self.begun.elapsed())
+    }
+}
+
+fn left(done: u64, total: u64, taken: Duration) -> Option<Duration> {
+    if done == 0 || total == 0 {
+        return None;
+    }
+    let rest = total.saturating_sub(done) as f64 / done as f64;
+    // A rest beyond all measure is none that can be told.
+    Duration::try_from_secs_f64(taken.as_secs_f64() * rest).ok()
 }
 
 /// Why a resynchronisation did not come to its end.
@@ -75,16 +112,16 @@ pub struct Source<'a> {
     pub(super) core: &'a Core,
     pub(super) epoch: u64,
     pub(super) counters: &'a Counters,
-    pub(super) pace: Pace,
+    pub(super) pace: Pace<'a>,
     pub(super) requests: u64,
 }
 
 impl<'a> Source<'a> {
-    /// `rate`: contents compared per second, in bytes; 0: as fast as it goes.
+    /// `rate`: contents compared per second at most, in bytes; 0: as fast as the application's work allows.
     ///
     /// `epoch`: of the stream that began for this.
     pub fn new(core: &'a Core, epoch: u64, counters: &'a Counters, rate: u64) -> Self {
-        let pace = Pace::new(rate);
+        let pace = Pace::new(rate, Some(core.times()));
         // What an earlier walk has asked is never answered to this one.
         Self { core, epoch, counters, pace, requests: epoch << 40 }
     }
@@ -92,15 +129,17 @@ impl<'a> Source<'a> {
     /// Walk everything. When this returns, the peer has been sent all that it lacked, and what the application changes
     /// is streamed.
     pub fn run(&mut self) -> Result<(), SourceError> {
-        let roots = self.core.table().roots().to_vec();
-        for root in &roots {
-            if let Ok(usage) = self.core.statfs(root.volume) {
-                let bytes = (usage.f_blocks - usage.f_bfree) * usage.f_frsize;
-                self.counters.bytes_total.fetch_add(bytes, Ordering::Relaxed);
-                self.counters.files_total.fetch_add(usage.f_files - usage.f_ffree, Ordering::Relaxed);
-            }
-        }
-        for root in roots {
+        let (core, counters, ended) = (self.core, self.counters, AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| count_all(core, counters, &ended));
+            let result = self.walk_all();
+            ended.store(true, Ordering::Relaxed);
+            result
+        })
+    }
+
+    fn walk_all(&mut self) -> Result<(), SourceError> {
+        for root in self.core.table().roots().to_vec() {
             self.walk(root)?;
         }
         loop {
@@ -230,7 +269,7 @@ impl<'a> Source<'a> {
                         }
                     }
                 };
-                if !self.range(inode, offset, end, &sums)? {
+                if !self.range(inode, offset..end, size, &sums)? {
                     return Ok(());
                 }
                 offset = end;
@@ -255,25 +294,58 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Send what differs between `start` and `end`. False when the file is gone.
-    fn range(&mut self, inode: &Arc<Inode>, start: u64, end: u64, theirs: &[BlockSum]) -> Result<bool, SourceError> {
+    /// Send what differs in this range of a file of `size` bytes. False when the file is gone.
+    fn range(
+        &mut self,
+        inode: &Arc<Inode>,
+        range: Range<u64>,
+        size: u64,
+        theirs: &[BlockSum],
+    ) -> Result<bool, SourceError> {
+        let Range { start, end } = range;
         let mut at = start;
         while at < end {
             let stop = (at + PIECE).min(end);
             let first = ((at - start) / SUM_BLOCK) as usize;
             let blocks = ((stop - at) / SUM_BLOCK) as usize;
             let sums = theirs.get(first..(first + blocks).min(theirs.len())).unwrap_or_default();
-            let sent = self.in_order(inode, |stream| {
-                let fd = inode.data()?;
-                Piece { oid: inode.oid, fd: fd.as_fd(), stream, start: at, stop }.send_differences(sums)
-            })?;
+            let Some(equal) = self.equal(inode, at..stop, sums)? else { return Ok(false) };
+            let sent = if equal {
+                Some(0)
+            } else {
+                self.in_order(inode, |stream| {
+                    let fd = inode.data()?;
+                    Piece { oid: inode.oid, fd: fd.as_fd(), stream, start: at, stop }.send_differences(sums)
+                })?
+            };
             let Some(sent) = sent else { return Ok(false) };
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
-            self.counters.bytes_done.fetch_add(stop - at, Ordering::Relaxed);
-            self.pace.after(stop - at);
+            // The file may have become shorter since its size was looked at.
+            self.compared(stop.min(size).saturating_sub(at));
             at = stop;
         }
         Ok(true)
+    }
+
+    /// Whether this range is as the peer's sums say. Read without a lock: what changes meanwhile is streamed. `None`:
+    /// the file is gone.
+    fn equal(&self, inode: &Arc<Inode>, range: Range<u64>, theirs: &[BlockSum]) -> Result<Option<bool>, SourceError> {
+        self.check()?;
+        if theirs.iter().all(|sum| *sum == BlockSum::Hole) {
+            return Ok(Some(false));
+        }
+        let fd = match inode.data() {
+            Err(Errno::STALE) => return Ok(None),
+            other => other?,
+        };
+        let (_, mine) = quietly(|| block_sums(&*fd, range.start, range.end - range.start)).map_err(errno)?;
+        Ok(Some(mine == theirs))
+    }
+
+    /// So many bytes are level.
+    pub(super) fn compared(&mut self, bytes: u64) {
+        self.counters.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        self.pace.after(bytes);
     }
 
     /// Ask for the peer's sums.
@@ -315,6 +387,23 @@ impl<'a> Source<'a> {
     pub(super) fn stream(&self) -> &Stream {
         self.core.stream()
     }
+}
+
+/// What all volumes have becomes the totals. Without them the progress is told without its end.
+fn count_all(core: &Core, counters: &Counters, ended: &AtomicBool) {
+    let mut all = total::Total::default();
+    for root in core.table().roots() {
+        match total::count(core.table().root_fd(root.volume), ended) {
+            Ok(Some(volume)) => {
+                all.bytes += volume.bytes;
+                all.files += volume.files;
+            }
+            // Whatever cannot be read stops the walk as well, which says so.
+            Ok(None) | Err(_) => return,
+        }
+    }
+    counters.bytes_total.store(all.bytes, Ordering::Relaxed);
+    counters.files_total.store(all.files, Ordering::Relaxed);
 }
 
 /// The file's size, and what is reserved beyond it.
@@ -403,26 +492,18 @@ pub(super) fn errno(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
-/// Keeps to a rate.
-pub(super) struct Pace {
-    rate: u64,
-    started: Instant,
-    bytes: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Pace {
-    pub(super) fn new(rate: u64) -> Self {
-        Self { rate, started: Instant::now(), bytes: 0 }
-    }
-
-    pub(super) fn after(&mut self, bytes: u64) {
-        if self.rate == 0 {
-            return;
-        }
-        self.bytes += bytes;
-        let due = Duration::from_secs_f64(self.bytes as f64 / self.rate as f64);
-        if let Some(early) = due.checked_sub(self.started.elapsed()) {
-            thread::sleep(early.min(Duration::from_secs(1)));
-        }
+    #[test]
+    fn the_rest_takes_as_long_as_the_part_that_is_done_did() {
+        let taken = Duration::from_secs(10);
+        assert_eq!(left(25, 100, taken), Some(Duration::from_secs(30)));
+        assert_eq!(left(100, 100, taken), Some(Duration::ZERO));
+        // The application has written meanwhile.
+        assert_eq!(left(120, 100, taken), Some(Duration::ZERO));
+        assert_eq!(left(0, 100, taken), None);
+        assert_eq!(left(25, 0, taken), None);
     }
 }

@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::extents::segments;
-use super::source::{Pace, Piece, errno, send_size};
+use super::pace::Pace;
+use super::source::{Piece, errno, send_size};
 use super::sums::content_sums;
 use crate::fs::{Core, Inode, meta_of};
 use crate::op::{CHECK_RANGE, Difference, Finding, Oid, Op};
@@ -99,7 +100,7 @@ pub struct Verification<'a> {
     repair: bool,
     status: &'a Mutex<VerifyStatus>,
     stop: &'a AtomicBool,
-    pace: Pace,
+    pace: Pace<'a>,
     /// Acknowledgements to be waited for.
     ahead: VecDeque<Ticket>,
     requests: u64,
@@ -129,7 +130,7 @@ impl<'a> Verification<'a> {
             (status.run, status.repair)
         };
         let requests = REQUESTS | (run << 32);
-        let (epoch, pace) = (core.stream().epoch(), Pace::new(rate));
+        let (epoch, pace) = (core.stream().epoch(), Pace::new(rate, None));
         let (ahead, linked) = (VecDeque::new(), HashSet::new());
         Self { core, volumes, epoch, run, repair, status, stop, pace, ahead, requests, told: 0, linked }
     }

@@ -95,6 +95,9 @@ impl From<std::io::Error> for HandshakeError {
     }
 }
 
+/// The operations and messages of a verification: `Op::Check...`, `Message::Findings`.
+pub const VERIFY: &str = "verify";
+
 /// What the secondary has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -115,6 +118,17 @@ pub struct State {
     pub failed: Option<String>,
     /// Why there is no journal, if there was one.
     pub journal_lost: Option<String>,
+    /// What it knows beyond what every program of this [`PROTOCOL`] does, by name: [`VERIFY`]. A program of before there
+    /// was such a list sends none; names that this one does not know are of newer ones.
+    #[serde(default)]
+    pub knows: Vec<String>,
+}
+
+impl State {
+    /// Everything that this program knows, for [`State::knows`].
+    pub fn all_known() -> Vec<String> {
+        vec![VERIFY.to_owned()]
+    }
 }
 
 /// How the primary wants to go on.

@@ -26,6 +26,7 @@ impl Shared {
             in_sync: usable.is_some_and(|stream| stream.in_sync),
             failed,
             journal_lost: self.journal.as_ref().and_then(|journal| journal.lost()),
+            knows: State::all_known(),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::apply::{ApplyError, Effect};
 use crate::journal::changes::changes;
 use crate::lease::boottime_ns;
 use crate::op::{Lineage, Oid, Op, Seq};
+use crate::resync::quiet::quietly;
 use crate::resync::sums::{FINE_BLOCK, FINE_RANGE, SUM_BLOCK, SUM_RANGE, block_sums, fine_sums};
 use crate::wire::frame::{Frame, FrameReader, Kind};
 use crate::wire::handshake::{
@@ -349,7 +350,8 @@ impl Session<'_> {
                 // Pages whose writing failed count as written; what is let go is read from the disk again.
                 let _ = fadvise(&*file, offset, NonZeroU64::new(len), Advice::DontNeed);
             }
-            match if fine { fine_sums(&*file, offset, len) } else { block_sums(&*file, offset, len) } {
+            let sums = || if fine { fine_sums(&*file, offset, len) } else { block_sums(&*file, offset, len) };
+            match quietly(sums) {
                 Ok((size, sums)) => writer.send(&Message::Sums { id, known: true, size, sums }),
                 Err(error) => {
                     let reason = format!("read: {error}");
