@@ -123,6 +123,8 @@ class Facts:
             and engine.stream is None
             and state.kept is not None
             and state.kept not in state.distrusted
+            # A resynchronisation may have begun between the decision to stop the secondary and its end.
+            and record.consistent
         ):
             return state.kept
         token = state.gave_token

@@ -151,6 +151,9 @@ def proceed(facts: Facts) -> Course:
     promotion = state.promotion
     assert promotion is not None
     peer = facts.settings.peer
+    if not (facts.usable or seen.record.fresh) and promotion.code != "Forced" and state.forced is None:
+        # Until the secondary had stopped, the former primary could still begin to overwrite its files (M1).
+        return _abandon(state, f"a resynchronisation from {peer} began before this node could take over")
     woke = state.woke_at is not None and state.woke_at > promotion.since
     if woke and not (promotion.by_silence and facts.within_window and message is None):
         return _abandon(state, "This node stood still in the middle of its promotion: beginning anew")

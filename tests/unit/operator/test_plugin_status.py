@@ -103,6 +103,8 @@ def test_watch_goes_on_while_the_api_server_is_away(terminal: Terminal) -> None:
     terminal.prepare()
     environment = {"PATH": str(terminal.directory), "PYTHONUNBUFFERED": "1"}
     words = [sys.executable, str(PLUGIN), "status", "-w", "-o", "json", "--interval", "0.05"]
+    # What a shell starts in the background ignores SIGINT, and so would all that the tests start there.
+    words = ["/usr/bin/env", "--default-signal=INT", *words]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())[0]["status"]["sync"] == "InSync"

@@ -226,3 +226,14 @@ def test_a_stopped_secondary_stays_fit_though_the_peers_newest_word_is_older_tha
     assert not silent.message.in_sync
     rebooted = says(serving=False, claiming=False, alone=False, stream=None)
     assert scene.see(NOW + 1.0, **heard(NOW + 1.0, rebooted)).message.in_sync
+
+
+def test_gives_up_taking_over_when_a_resynchronisation_began_before_its_secondary_had_stopped() -> None:
+    scene = lost(3.0, probe=ProbeView(NOW + 1.9, NOW + 2.8))
+    assert scene.last is not None
+    assert scene.last.effects == (StopSecondary(),)
+    mixed = replace(RECORD, consistent=False)
+    seen = scene.see(NOW + 3.05, engine=EngineView(), record=mixed, outcomes=(Outcome(StopSecondary(), True),))
+    assert StartPrimary(alone=True) not in seen.effects
+    assert (seen.code, seen.role) == ("PromotionAbandoned", Role.SYNCING)
+    assert not seen.message.in_sync
