@@ -233,7 +233,9 @@ def test_gives_up_taking_over_when_a_resynchronisation_began_before_its_secondar
     assert scene.last is not None
     assert scene.last.effects == (StopSecondary(),)
     mixed = replace(RECORD, consistent=False)
-    seen = scene.see(NOW + 3.05, engine=EngineView(), record=mixed, outcomes=(Outcome(StopSecondary(), True),))
+    seen = scene.see(
+        NOW + 3.05, engine=EngineView(), record=mixed, outcomes=(Outcome(StopSecondary(), True),)
+    )
     assert StartPrimary(alone=True) not in seen.effects
     assert (seen.code, seen.role) == ("PromotionAbandoned", Role.SYNCING)
     assert not seen.message.in_sync
