@@ -173,7 +173,8 @@ class Facts:
     @property
     def failover_is_held(self) -> str:
         """Empty, or why this node does not take over unasked (the beginning of a sentence)."""
-        if self.state.persisted.held:
+        # From the order on, not only from when it is on the disk; its end counts only once that is there.
+        if self.state.persisted.held or self.state.wished.held:
             return "Failover is held by order; order resume to end that"
         if self.settings.failover == "Manual":
             return "failover.mode is Manual: order force-primary"

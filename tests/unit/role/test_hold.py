@@ -115,3 +115,15 @@ def test_an_order_for_what_is_so_already_changes_nothing(held: bool) -> None:
     )
     assert decision.answers[0].state == "done"
     assert decision.state.to_persist is None
+
+
+def test_a_hold_counts_from_the_order_on() -> None:
+    scene = Scene()
+    scene.see(START + 10.0, engine=IN_SYNC, **heard(START + 10.0))
+    ordered = scene.see(START + 13.0, engine=LOST, orders=(Order("o", Action.HOLD),), **heard(START + 10.0))
+    assert ordered.effects[-1] == Persist(Persisted(intent=1, held=True))
+    probe = ProbeView(START + 13.2, START + 13.4)
+    busy = ordered.effects[-1]
+    decision = scene.see(START + 13.9, engine=LOST, probe=probe, busy=busy, **heard(START + 10.0))
+    assert decision.code == "FailoverHeld"
+    assert decision.state.promotion is None
