@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,13 @@ class ThinDisk(FragileDisk):
     def close(self) -> None:
         """Unmount, and give the pool back."""
         self.unmount()
+        # The kernel lets go of the image behind a detached loop device a little later.
+        deadline = time.monotonic() + 10
+        while self._pool in mounts_below(self._pool) and time.monotonic() < deadline:
+            if run("umount", str(self._pool), check=False) or self._pool in mounts_below(self._pool):
+                time.sleep(0.1)
         if self._pool in mounts_below(self._pool):
-            run("umount", str(self._pool))
+            run("umount", "-l", str(self._pool))
 
 
 class QuotaDisk:
