@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from bench.farm.load import Site
 from bench.farm.scale import Scale
 from bench.report import Run
-from tests.lab.farm_harness import PORT
+from tests.lab.farm_harness import PORT, client
 
 #: Who serves the client, by the farm's hash: the announcer itself, or the other node behind it.
 PLACES = {"a": "client of the announcer", "b": "client of the other node"}
@@ -33,12 +33,15 @@ def speed(scale: Scale) -> Iterator[Run]:
 
 def _compared(scale: Scale, site: Site, works: dict[str, str]) -> Iterator[Run]:
     """Interleaved; every second round in the opposite order."""
-    sources = {node: site.client_of(node) for node in PLACES}
+    # Of its own for each way: both reach the same socket of the pod, where the other's connections are still known by
+    # address and port (TIME_WAIT), and their sequence numbers and timestamps mean nothing to it (RFC 6191).
+    sources = {(node, "twinhull"): site.client_of(node) for node in PLACES}
+    sources |= {(node, "direct"): client(number) for number, node in enumerate(PLACES, 1000)}
     ways = [(node, way) for node in PLACES for way in ("direct", "twinhull")]
     for number in range(scale.runs):
         for file, name in works.items():
             for node, way in ways if number % 2 == 0 else ways[::-1]:
-                site.come_from(sources[node])
+                site.come_from(sources[node, way])
                 address = site.farm.address if way == "twinhull" else site.lab.address(node)
                 got = site.ask(
                     f"{site.scheme}://{address}:{PORT}", file, scale.seconds, keep=file == THROUGHPUT
