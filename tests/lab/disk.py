@@ -57,6 +57,16 @@ def mounts_below(path: Path) -> list[Path]:
     return found[::-1]
 
 
+def unmounted(point: Path, *options: str, tries: int = 50) -> bool:
+    """Unmount; whether it succeeded: what is busy is tried again each tenth of a second."""
+    for _ in range(tries):
+        run("umount", *options, str(point), check=False)
+        if point not in mounts_below(point):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 class Disk:
     """One file system, mounted at ``mountpoint`` while the node has power."""
 
@@ -95,11 +105,7 @@ class Disk:
         """Unmount this disk and everything mounted below it; idempotent."""
         for point in mounts_below(self.mountpoint):
             lazy = ["-l"] if point != self.mountpoint else []
-            for _ in range(50):
-                if not run("umount", *lazy, str(point), check=False) and point not in mounts_below(point):
-                    break
-                time.sleep(0.1)
-            else:
+            if not unmounted(point, *lazy):
                 raise RuntimeError(f"{point} stays busy")
         if self._device is not None:
             run("losetup", "--detach", self._device)

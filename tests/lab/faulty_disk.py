@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.disk import Disk, mounts_below, run
+from tests.lab.disk import Disk, mounts_below, run, unmounted
 from tests.lab.mirrorfs_work import KEEP_SIZE, PUNCH_HOLE, fallocate
 
 
@@ -87,11 +86,7 @@ class ThinDisk(FragileDisk):
         """Unmount, and give the pool back."""
         self.unmount()
         # The kernel lets go of the image behind a detached loop device a little later.
-        deadline = time.monotonic() + 10
-        while self._pool in mounts_below(self._pool) and time.monotonic() < deadline:
-            if run("umount", str(self._pool), check=False) or self._pool in mounts_below(self._pool):
-                time.sleep(0.1)
-        if self._pool in mounts_below(self._pool):
+        if self._pool in mounts_below(self._pool) and not unmounted(self._pool, tries=100):
             run("umount", "-l", str(self._pool))
 
 

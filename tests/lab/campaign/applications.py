@@ -168,30 +168,15 @@ def found(output: str) -> dict[int, int]:
     return {int(client): last for client, last in json.loads(output).items()}
 
 
-class Database:
-    """An application that is a process with a database of its own: SQLite and LMDB."""
+class Serverless:
+    """What the applications share that are nothing but their clients."""
 
-    def __init__(self, module: str, *options: str, forgiven: int = 0) -> None:
-        self.ledger = Ledger(1)
-        self._module = module
-        self._options = options
-        self._forgiven = forgiven
-        self._clients: Clients | None = None
+    _clients: Clients | None = None
 
     @property
     def running(self) -> bool:
         """See Application."""
         return self._clients is not None
-
-    def create(self, directory: Path) -> None:
-        """See Application."""
-        client(self._module, "create", str(directory), *self._options)
-
-    def start(self, mount: Path) -> None:
-        """See Application."""
-        number = str(self.ledger.acknowledged[0] + 1)
-        self._clients = Clients(self._module, str(mount), *self._options, number, ledger=self.ledger)
-        self._clients.wait_ready()
 
     def assert_well(self) -> None:
         """See Application."""
@@ -214,6 +199,26 @@ class Database:
         if self._clients is not None:
             clients, self._clients = self._clients, None
             clients.reap()
+
+
+class Database(Serverless):
+    """An application that is a process with a database of its own: SQLite and LMDB."""
+
+    def __init__(self, module: str, *options: str, forgiven: int = 0) -> None:
+        self.ledger = Ledger(1)
+        self._module = module
+        self._options = options
+        self._forgiven = forgiven
+
+    def create(self, directory: Path) -> None:
+        """See Application."""
+        client(self._module, "create", str(directory), *self._options)
+
+    def start(self, mount: Path) -> None:
+        """See Application."""
+        number = str(self.ledger.acknowledged[0] + 1)
+        self._clients = Clients(self._module, str(mount), *self._options, number, ledger=self.ledger)
+        self._clients.wait_ready()
 
     def judge(self, mount: Path, survival: Survival) -> None:
         """See Application."""
@@ -295,19 +300,13 @@ class PostgreSQL:
         self.ledger.judge(there)
 
 
-class Raw:
+class Raw(Serverless):
     """Files without a database; they are judged exactly."""
 
     def __init__(self) -> None:
         self.ledger = Ledger(1)
         self._base: Tree = {}
         self._first = 1
-        self._clients: Clients | None = None
-
-    @property
-    def running(self) -> bool:
-        """See Application."""
-        return self._clients is not None
 
     def create(self, directory: Path) -> None:
         """See Application."""
@@ -318,28 +317,6 @@ class Raw:
         number = str(self.ledger.acknowledged[0] + 1)
         self._clients = Clients("raw_client", str(mount / "raw"), number, ledger=self.ledger)
         self._clients.wait_ready()
-
-    def assert_well(self) -> None:
-        """See Application."""
-        assert self._clients is not None
-        self._clients.assert_well()
-
-    def stop(self) -> None:
-        """See Application."""
-        assert self._clients is not None
-        clients, self._clients = self._clients, None
-        clients.stop()
-
-    def kill(self) -> None:
-        """See Application."""
-        if self._clients is not None:
-            self._clients.kill()
-
-    def reap(self) -> None:
-        """See Application."""
-        if self._clients is not None:
-            clients, self._clients = self._clients, None
-            clients.reap()
 
     def judge(self, mount: Path, survival: Survival) -> None:
         """See Application."""
